@@ -1,0 +1,32 @@
+"""Training-free modifications of the Stable Diffusion U-Net: installed as edits of its layers, undone whatever happens.
+
+unet_map   what a U-Net has: blocks, levels, pairing, channels, attentions, family
+patching   the only file that touches modules: edits, chains, undo
+schedule   windows of progress, and the clock of evaluations and traversals
+registry   how a method declares its knobs and its edits
+run        `modified(unet, configs)`: the state of one run
+span       blocks that are entered, not run, and left with some tensor
+methods/   one file a method
+webui/     the WebUI's side: panel, infotext, X/Y/Z, settings, API, host
+playground/ a small real checkpoint, a local page and a command line
+"""
+
+from . import methods as _methods  # noqa: F401  (registers them)
+from .methods.skip_blocks import SkipBlocks
+from .patching import what_is_on
+from .registry import METHODS, Config, ConfigError
+from .run import Run, modified
+from .unet_map import UNetMap, UnsupportedUNet, inspect_unet
+
+__all__ = [
+    "METHODS",
+    "Config",
+    "ConfigError",
+    "Run",
+    "SkipBlocks",
+    "UNetMap",
+    "UnsupportedUNet",
+    "inspect_unet",
+    "modified",
+    "what_is_on",
+]

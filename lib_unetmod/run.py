@@ -1,0 +1,181 @@
+"""`modified(unet, configs)`: the methods act on the U-Net inside the `with`, and are gone after it whatever happens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+from torch import Tensor, nn
+
+from .patching import Edit, Installed, Wrapper, watch_calls, what_is_on
+from .registry import Config, ConfigError, Method, method_of
+from .schedule import PASSES, Clock, Traversal
+from .unet_map import UNetMap, inspect_unet
+
+_BEFORE_ALL_METHODS = -1
+
+
+@dataclass(eq=False)
+class _Applied:
+    """One method in a run. `active` is settled when a traversal begins, so that no walk is half modified."""
+
+    method: Method
+    config: Config
+    active: bool = False
+
+
+class Run:
+    """The state of one use of `modified`: which methods are on, the clock, the pass and the notes.
+
+    Attributes:
+        map: what the U-Net has (`UNetMap`).
+        clock: evaluations, traversals and progress (`Clock`).
+        notes: sentences for the user, each once: where a method stood aside, and why.
+    """
+
+    def __init__(self, unet: nn.Module, configs: Sequence[Config], pass_name: str, timesteps: int) -> None:
+        self.map: UNetMap = inspect_unet(unet)
+        self.clock = Clock(timesteps)
+        self.notes: list[str] = []
+        self.pass_name = ""
+        self.begin_pass(pass_name)
+        self._applied = _in_order(configs)
+        self._installed = Installed()
+        self._unwatch: Callable[[], None] | None = None
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Names of the methods that are on, in the order in which they apply; neutral ones are not on."""
+        return tuple(applied.method.name for applied in self._applied)
+
+    @property
+    def traversal(self) -> Traversal:
+        return self.clock.traversal
+
+    def begin_pass(self, pass_name: str) -> None:
+        """Say which pass the next traversals belong to: "first", "hires" or "img2img"."""
+        if pass_name not in PASSES:
+            raise ConfigError(f"pass_name is {pass_name!r}; it takes {' or '.join(PASSES)}.")
+        self.pass_name = pass_name
+
+    def new_evaluation(self) -> None:
+        """For hosts that know: the sampler calls its denoiser now. See `Clock`."""
+        self.clock.new_evaluation()
+
+    def note(self, sentence: str) -> None:
+        """Tell the user something, once however often it happens."""
+        if sentence not in self.notes:
+            self.notes.append(sentence)
+
+    def follow(self, unet: nn.Module) -> None:
+        """Leave the U-Net of before and go on with `unet`: a refiner or another checkpoint has taken its place.
+
+        Methods that the new U-Net refuses are left out with a note.
+        """
+        if unet is self.map.unet:
+            return
+        self._leave()
+        self.map = inspect_unet(unet)
+        kept = []
+        for applied in self._applied:
+            try:
+                list(applied.method.edits(applied.config, self.map, self))
+                kept.append(applied)
+            except ConfigError as error:
+                self.note(f"Left out on the new U-Net: {error}")
+        self._applied = kept
+        self._enter()
+
+    def __enter__(self) -> Run:
+        self._enter()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._leave()
+
+    def _enter(self) -> None:
+        if not self._applied:
+            return
+        self._refuse_twice()
+        # All methods are asked before the first module is touched, so that a refusal leaves nothing behind.
+        planned = [(applied, list(self._guarded(applied))) for applied in self._applied]
+        try:
+            self._unwatch = watch_calls(self.map.unet, self._unet_called)
+            begin = Edit(self.map.input_blocks[0].layers[0].module, self._traversal_begins)
+            self._installed.add([begin], "clock", _BEFORE_ALL_METHODS)
+            for applied, edits in planned:
+                self._installed.add(edits, applied.method.name, applied.method.order)
+        except BaseException:
+            self._leave()
+            raise
+
+    def _leave(self) -> None:
+        self._installed.remove()
+        if self._unwatch is not None:
+            self._unwatch()
+            self._unwatch = None
+        self.clock.traversal = Traversal()
+
+    def _refuse_twice(self) -> None:
+        on_now = {owner for owners in what_is_on(self.map.unet).values() for owner in owners}
+        for applied in self._applied:
+            if applied.method.name in on_now:
+                raise ConfigError(
+                    f"{applied.config.title} is already on this U-Net; leave the run that put it there before another."
+                )
+
+    def _guarded(self, applied: _Applied) -> Iterator[Edit]:
+        for edit in applied.method.edits(applied.config, self.map, self):
+            yield Edit(edit.module, _while_active(applied, edit.wrapper))
+
+    def _unet_called(self, args: tuple, kwargs: dict) -> None:
+        timesteps = args[1] if len(args) > 1 else kwargs.get("timesteps")
+        if timesteps is not None:
+            # Rows of one call share their timestep. Reading it waits for the device, once a call.
+            self.clock.at_timestep(float(timesteps.flatten()[0]))
+        self._installed.put_back_lost()
+
+    def _traversal_begins(self, call: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        self.clock.new_traversal()
+        progress = self.clock.progress
+        for applied in self._applied:
+            applied.active = applied.config.acts_in(self.pass_name) and applied.config.window.holds(progress)
+        return call(*args, **kwargs)
+
+
+def modified(
+    unet: nn.Module, configs: Iterable[Config], *, pass_name: str = "first", timesteps: int = 1000
+) -> Run:
+    """Modify `unet` inside a `with` statement.
+
+    Args:
+        unet: the ldm, sgm or Forge U-Net module, as a host calls it.
+        configs: settings of the methods, in any order; they apply in the one order in which they compose.
+        pass_name: "first", "hires" or "img2img"; `Run.begin_pass` changes it on the way.
+        timesteps: T, the length of the training schedule to which the U-Net's timesteps belong.
+
+    Raises:
+        UnsupportedUNet: for a module that is no such U-Net.
+        ConfigError: for settings that cannot be used, naming the one to change; the U-Net is untouched then.
+    """
+    return Run(unet, list(configs), pass_name, timesteps)
+
+
+def _in_order(configs: Sequence[Config]) -> list[_Applied]:
+    applied = [_Applied(method_of(config), config) for config in configs]
+    names = [one.method.name for one in applied]
+    for one in applied:
+        if names.count(one.method.name) > 1:
+            raise ConfigError(f"{one.config.title} is given twice; give it once.")
+    return sorted((one for one in applied if not one.config.neutral), key=lambda one: one.method.order)
+
+
+def _while_active(applied: _Applied, wrapper: Wrapper) -> Wrapper:
+    def guarded(call: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        return wrapper(call, *args, **kwargs) if applied.active else call(*args, **kwargs)
+
+    return guarded
