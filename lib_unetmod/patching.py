@@ -3,7 +3,8 @@
 An edit wraps the instance's `forward`; the class, the weights and the module tree stay as they are. All edits of one
 module stand in one chain, so that removing them in any order leaves the others in force and, with the last one, the module
 as it was found. A foreign wrapper may be put on before or after ours: one that was there is called and put back; one that
-came later is left alone, and the chain under it becomes a plain pass-through.
+came later is left alone. The chain under it is a plain pass-through then, and should the foreign wrapper put it back on
+leaving, takes itself away at the next call.
 """
 
 from __future__ import annotations
@@ -48,9 +49,16 @@ class _Chain:
 
     def _put_on(self) -> None:
         self.previous = vars(self.module).get("forward")
-        self.call = self._original
         self.module.forward = self
         self._rebuild()
+
+    def _take_off(self) -> None:
+        if vars(self.module).get("forward") is not self:
+            return
+        if self.previous is None:
+            del self.module.forward
+        else:
+            self.module.forward = self.previous
 
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
         return self.call(*args, **kwargs)
@@ -61,8 +69,12 @@ class _Chain:
         # Looked up at each call: hosts swap a module's class (token merging) while a run is on.
         return type(self.module).forward(self.module, *args, **kwargs)
 
+    def _dead(self, *args: Any, **kwargs: Any) -> Tensor:
+        self._take_off()
+        return self._original(*args, **kwargs)
+
     def _rebuild(self) -> None:
-        self.call = self._original
+        self.call = self._original if self.links else self._dead
         for link in reversed(self.outermost_first()):
             self.call = partial(link.edit.wrapper, self.call)
 
@@ -76,11 +88,8 @@ class _Chain:
     def remove(self, link: _Link) -> None:
         self.links.remove(link)
         self._rebuild()
-        if not self.links and vars(self.module).get("forward") is self:
-            if self.previous is None:
-                del self.module.forward
-            else:
-                self.module.forward = self.previous
+        if not self.links:
+            self._take_off()
 
     def put_back_if_lost(self) -> None:
         """Take our place again where a foreign wrapper under us, on leaving, wrote the class's own forward over us."""

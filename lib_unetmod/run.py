@@ -41,7 +41,9 @@ class Run:
         self.notes: list[str] = []
         self.pass_name = ""
         self.begin_pass(pass_name)
-        self._applied = _in_order(configs)
+        self._followed = unet
+        self._asked = _in_order(configs)
+        self._applied = list(self._asked)
         self._installed = Installed()
         self._unwatch: Callable[[], None] | None = None
 
@@ -72,29 +74,30 @@ class Run:
     def follow(self, unet: nn.Module) -> None:
         """Leave the U-Net of before and go on with `unet`: a refiner or another checkpoint has taken its place.
 
-        Methods that the new U-Net refuses are left out with a note.
+        Methods that the new U-Net refuses are left out with a note, and come back with a U-Net that takes them.
+
+        Raises:
+            UnsupportedUNet: nothing is on then, until a U-Net is followed that can be modified.
         """
-        if unet is self.map.unet:
+        if unet is self._followed:
             return
         self._leave()
+        self._followed = unet
         self.map = inspect_unet(unet)
-        kept = []
-        for applied in self._applied:
+        self._applied = []
+        for asked in self._asked:
             try:
-                list(applied.method.edits(applied.config, self.map, self))
-                kept.append(applied)
+                list(asked.method.edits(asked.config, self.map, self))
+                self._applied.append(asked)
             except ConfigError as error:
                 self.note(f"Left out on the new U-Net: {error}")
-        self._applied = kept
         self._enter()
 
     def __enter__(self) -> Run:
         self._enter()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._leave()
 
     def _enter(self) -> None:
@@ -147,9 +150,7 @@ class Run:
         return call(*args, **kwargs)
 
 
-def modified(
-    unet: nn.Module, configs: Iterable[Config], *, pass_name: str = "first", timesteps: int = 1000
-) -> Run:
+def modified(unet: nn.Module, configs: Iterable[Config], *, pass_name: str = "first", timesteps: int = 1000) -> Run:
     """Modify `unet` inside a `with` statement.
 
     Args:

@@ -14,6 +14,7 @@ from .registry import METHODS, Config, ConfigError, knobs, method_of
 Selection = dict[str, dict[str, Any]]
 
 INFOTEXT_PREFIX = "UNet Mod "
+INFOTEXT_NOTE = INFOTEXT_PREFIX + "note"
 
 
 def configs_of(selection: Any) -> tuple[list[Config], list[str]]:
@@ -45,7 +46,7 @@ def from_infotext(parameters: Mapping[str, Any]) -> tuple[Selection, list[str]]:
     selection: Selection = {}
     ignored = []
     for key, text in parameters.items():
-        if not (isinstance(key, str) and key.startswith(INFOTEXT_PREFIX)):
+        if not (isinstance(key, str) and key.startswith(INFOTEXT_PREFIX)) or key == INFOTEXT_NOTE:
             continue
         try:
             if key not in names:

@@ -1,0 +1,32 @@
+# `make demo` and `make test` set everything up themselves; README gives the same as plain commands.
+
+PYTHON ?= python3
+PIP_ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) --constraint requirements/constraints.txt
+
+.PHONY: demo test clean
+
+demo: $(VENV)/demo
+	$(BIN)/python -m lib_unetmod.playground
+
+test: $(VENV)/test
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python tests/gradio_versions.py
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+$(VENV)/demo: requirements/demo.txt requirements/unets.txt requirements/constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "UNet Mod needs Python 3.10 or later: set PYTHON.")'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --requirement requirements/demo.txt
+	$(PIP) --no-deps --requirement requirements/unets.txt
+	touch $@
+
+$(VENV)/test: $(VENV)/demo requirements/test.txt
+	$(PIP) --requirement requirements/test.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) .venv-gradio-* .pytest_cache .ruff_cache

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from probe import probe_registered
+
+# The tensors are too small for a second thread to pay; processes run side by side instead (pytest -n).
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def probe():
+    """The throw-away method `Probe`, registered for one test."""
+    with probe_registered() as config:
+        yield config
+
+
+@pytest.fixture(autouse=True)
+def _global_random_state_untouched():
+    """No test and nothing it calls may move the global random state, on which a sampler's noise depends."""
+    before = torch.random.get_rng_state()
+    yield
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.fixture(autouse=True)
+def _no_gradients():
+    with torch.no_grad():
+        yield

@@ -1,0 +1,49 @@
+"""What the contract test is run over: every registered method with the configs its own test file names in `CONTRACT`."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import pytest
+from torch import nn
+
+from lib_unetmod import METHODS, Config
+
+
+def contract_configs() -> list:
+    """One pytest parameter for each config; a method without any fails here, so that none escapes the contract."""
+    params = []
+    for name in METHODS:
+        configs = import_module(f"test_{name}").CONTRACT
+        assert configs, f"test_{name}.py names no CONTRACT configs"
+        params += [pytest.param(config, id=f"{name}-{i}") for i, config in enumerate(configs)]
+    return params
+
+
+def neutral(config: Config) -> Config:
+    """The same method with its own knobs at their defaults, which change nothing."""
+    return type(config)()
+
+
+def snapshot(unet: nn.Module) -> dict[str, tuple]:
+    """The identity of everything a run may touch: each module's attributes, hook dicts, parameters and buffers."""
+    return {
+        path: (type(module), _identities(vars(module)), *(_identities(vars(module)[name]) for name in _DICTS))
+        for path, module in unet.named_modules()
+    }
+
+
+_DICTS = (
+    "_parameters",
+    "_buffers",
+    "_modules",
+    "_forward_hooks",
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+    "_forward_hooks_with_kwargs",
+)
+
+
+def _identities(attributes: dict) -> tuple:
+    # A bound method read from an instance is the same object only when it is stored there, as a foreign wrapper does.
+    return tuple((name, id(value)) for name, value in attributes.items() if not isinstance(value, (bool, int, float)))
