@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, asdict, dataclass, field, fields
 from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, get_type_hints
+from typing import Any, ClassVar, TypeVar, get_type_hints
 
+from .patching import Edit
 from .schedule import Window
-
-if TYPE_CHECKING:
-    from .patching import Edit
-    from .run import Run
-    from .unet_map import UNetMap
 
 
 class ConfigError(ValueError):
@@ -142,7 +139,8 @@ class Config:
 
 
 C = TypeVar("C", bound=Config)
-Edits = Callable[[Any, "UNetMap", "Run"], Iterable["Edit"]]
+#: `edits(config, unet_map, run)`, called when a run is entered; raises ConfigError for what the U-Net does not have.
+Edits = Callable[..., Iterable[Edit]]
 
 SHARED_KNOBS = tuple(f.name for f in fields(Config))
 
@@ -176,10 +174,8 @@ class Method:
     @property
     def idea(self) -> str:
         """The first sentence of the method's file."""
-        import sys
-
         text = sys.modules[self.config.__module__].__doc__ or ""
-        return re.split(r"(?<=[.:])\s", text.strip(), maxsplit=1)[0].replace("\n", " ")
+        return re.split(r"(?<=\.)\s", text.strip(), maxsplit=1)[0].replace("\n", " ")
 
 
 METHODS: dict[str, Method] = {}

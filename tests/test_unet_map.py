@@ -160,7 +160,6 @@ def unpaired():
     ],
 )
 def test_anything_else_is_refused_in_a_sentence(make, sentence):
-    with pytest.raises(UnsupportedUNet) as refusal:
-        with torch.random.fork_rng(devices=[]):
-            inspect_unet(make())
+    with pytest.raises(UnsupportedUNet) as refusal, torch.random.fork_rng(devices=[]):
+        inspect_unet(make())
     assert sentence in str(refusal.value) and str(refusal.value).endswith((".", "instead."))

@@ -1,0 +1,1 @@
+"""Measurements, as ratios of runs taken in turn in one process; see README.md."""

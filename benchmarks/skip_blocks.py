@@ -1,0 +1,97 @@
+"""SkipBlocks on SD1.5: time per evaluation over the unmodified U-Net's, beside what the removed blocks' share predicts.
+
+    python -m benchmarks.skip_blocks [--width 320] [--side 64] [--rounds 5]
+
+`side` is the latent's: 64 for pictures of 512 pixels. The prediction is 1 minus the share of the time of a plain evaluation
+that was spent inside the blocks left out; the bar is 5 % of a plain evaluation above it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections import defaultdict
+
+import torch
+from torch import nn
+
+from benchmarks.subjects import scaled_dot_product_attention, sd15, sd15_inputs
+from benchmarks.timing import device, in_turn, ratio
+from lib_unetmod import SkipBlocks, inspect_unet, modified
+
+CONFIGS = {
+    "middle": SkipBlocks(middle=True),
+    "level 4": SkipBlocks(levels=1),
+    "middle and level 4": SkipBlocks(middle=True, levels=1),
+    "middle and levels 3 to 4": SkipBlocks(middle=True, levels=2),
+    "self-attention of level 1": SkipBlocks(
+        blocks=[f"{name}.self" for name in ("in.1", "in.2", "out.9", "out.10", "out.11")]
+    ),
+}
+
+
+def shares(unet: nn.Module, inputs: dict, rounds: int) -> dict[nn.Module, float]:
+    """The share of a plain evaluation's time that each layer and each self-attention takes, from forward hooks."""
+    structure = inspect_unet(unet)
+    parts = [layer.module for block in structure.blocks for layer in block.layers]
+    parts += [inner.self_attention for block in structure.blocks for inner in block.transformer_blocks]
+    spent: dict[nn.Module, float] = defaultdict(float)
+    began: dict[nn.Module, float] = {}
+    handles = []
+    for part in parts:
+        handles.append(part.register_forward_pre_hook(lambda m, a: began.__setitem__(m, time.perf_counter())))
+        handles.append(
+            part.register_forward_hook(lambda m, a, o: spent.__setitem__(m, spent[m] + time.perf_counter() - began[m]))
+        )
+    start = time.perf_counter()
+    for _ in range(rounds):
+        unet(**inputs)
+    whole = time.perf_counter() - start
+    for handle in handles:
+        handle.remove()
+    return {module: seconds / whole for module, seconds in spent.items()}
+
+
+def left_out(unet: nn.Module, config: SkipBlocks) -> list[nn.Module]:
+    """The layers and self-attentions that a config of `CONFIGS` does not run."""
+    structure = inspect_unet(unet)
+    if config.blocks:
+        names = [name.removesuffix(".self") for name in config.blocks]
+        return [inner.self_attention for name in names for inner in structure.block(name).transformer_blocks]
+    blocks = [structure.middle_block] if config.middle else []
+    shallowest = structure.levels - config.levels + 1
+    blocks += [block for block in structure.blocks if block.level >= shallowest and block.side != "middle"]
+    return [layer.module for block in blocks for layer in block.layers]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--width", type=int, default=320)
+    parser.add_argument("--side", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+
+    unet, inputs = sd15(options.width), sd15_inputs(options.side)
+
+    def run(config: SkipBlocks | None) -> None:
+        with modified(unet, [] if config is None else [config]):
+            unet(**inputs)
+
+    with torch.inference_mode(), scaled_dot_product_attention():
+        ways = {"plain": lambda: run(None)}
+        ways |= {name: lambda config=config: run(config) for name, config in CONFIGS.items()}
+        seconds = in_turn(ways, options.rounds)
+        share = shares(unet, inputs, options.rounds)
+
+    print(f"SkipBlocks on SD1.5, width {options.width}, latent {options.side}x{options.side}, batch 2, SDPA ({device()})\n")
+    print(f"plain: {sorted(seconds['plain'])[options.rounds // 2]:.2f} s an evaluation\n")
+    print(
+        "| left out | time over plain | predicted by the share of those blocks | above the prediction |\n|---|---|---|---|"
+    )
+    for name, config in CONFIGS.items():
+        measured, predicted = ratio(seconds, name, "plain"), 1 - sum(share[module] for module in left_out(unet, config))
+        print(f"| {name} | {measured:.3f} | {predicted:.3f} | {100 * (measured - predicted):+.1f} % |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,232 @@
+"""The command line: the page, `generate`, `compare` and `info`.
+
+    python -m lib_unetmod.playground                                  # the page, on http://127.0.0.1:7865
+    python -m lib_unetmod.playground generate "red apple" -o apple.png --set skip_blocks.middle=true
+    python -m lib_unetmod.playground compare "red apple" "owl" -o sheet.png --set skip_blocks.levels=1
+    python -m lib_unetmod.playground info
+
+Exit codes: 0 done, 2 wrong input, with one sentence on stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from PIL import Image, UnidentifiedImageError
+from safetensors import SafetensorError
+
+from ..registry import Config, ConfigError
+from ..selection import Selection, configs_of
+from .model import CHECKPOINT, SmallModel, load
+from .samplers import SAMPLERS
+from .settings import Settings, SettingsError
+
+HOST, PORT = "127.0.0.1", 7865
+COMMANDS = ("page", "generate", "compare", "info")
+
+
+class UsageError(ValueError):
+    """Input that cannot be used; the message is one sentence."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message[0].upper()}{message[1:]}; see {self.prog} --help.")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line with `arguments` (by default the process's own) and return the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help")):
+        given.insert(0, "page")
+    try:
+        options = _parser().parse_args(given)
+        options.command(options)
+    except (UsageError, SettingsError, ConfigError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m lib_unetmod.playground", description="Try UNet Mod's methods on a small real model.")
+    commands = parser.add_subparsers(metavar="{" + ",".join(COMMANDS) + "}", required=True)
+
+    page = commands.add_parser("page", help="open the page on localhost; without a command, this")
+    page.add_argument("--host", default=HOST, help=f"address to listen on ({HOST})")
+    page.add_argument("--port", type=int, default=PORT, help=f"port to listen on ({PORT})")
+    page.set_defaults(command=_page)
+
+    generate = commands.add_parser("generate", help="draw one picture, with the methods that are set")
+    generate.add_argument("prompt")
+    generate.set_defaults(command=_generate)
+
+    compare = commands.add_parser("compare", help="draw plain and modified pictures side by side on one PNG")
+    compare.add_argument("prompt", nargs="+")
+    compare.set_defaults(command=_compare)
+
+    info = commands.add_parser("info", help="say what the U-Net has and which methods there are")
+    info.set_defaults(command=_info)
+
+    for drawing in (generate, compare):
+        _add_settings(drawing)
+    for command in (page, generate, compare, info):
+        command.add_argument(
+            "--checkpoint", type=Path, default=CHECKPOINT, help="another checkpoint of the playground's kind"
+        )
+        command.add_argument("--device", default="cpu", help="cpu, cuda or cuda:1 (cpu)")
+    return parser
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    defaults = Settings()
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.png")
+    parser.add_argument("--set", action="append", default=[], metavar="METHOD.KNOB=VALUE", help="set a knob; see info")
+    parser.add_argument("--negative", default="", metavar="TEXT", help="negative prompt")
+    parser.add_argument("--seed", type=int, default=defaults.seed, help="-1 draws one")
+    parser.add_argument("--steps", type=int, default=defaults.steps)
+    parser.add_argument("--sampler", default=defaults.sampler, help=" ".join(SAMPLERS))
+    parser.add_argument("--cfg", type=float, default=defaults.cfg, help="guidance; 1 leaves the negative prompt out")
+    parser.add_argument("--width", type=int, default=defaults.width, help="pixels, rounded up to a multiple of 64")
+    parser.add_argument("--height", type=int, default=defaults.height, help="pixels, rounded up to a multiple of 64")
+    parser.add_argument("--image", type=Path, help="img2img: the picture to begin from")
+    parser.add_argument("--strength", type=float, default=defaults.strength, help="of img2img: 0 (one evaluation) to 1")
+
+
+def _page(options: argparse.Namespace) -> None:
+    model = _load(options)
+    from . import page  # gradio takes seconds to import
+
+    try:
+        page.serve(model, options.host, options.port)
+    except (OSError, OverflowError) as error:
+        raise UsageError(f"The page cannot be opened on {options.host} port {options.port}: {error}") from None
+
+
+def _generate(options: argparse.Namespace) -> None:
+    settings, configs, output = _settings(options, options.prompt), _configs(options.set), _png(options.output)
+    from .report import settings_line, times_line
+    from .sampling import draw
+
+    picture = draw(_load(options), settings, configs, _show_progress)
+    _save(picture.image, output)
+    print(f"{output}: {settings_line(picture.settings)}\n{times_line(picture)}")
+    _print_notes(picture.notes)
+
+
+def _compare(options: argparse.Namespace) -> None:
+    all_settings = [_settings(options, prompt) for prompt in options.prompt]
+    configs, output = _configs(options.set), _png(options.output)
+    if not configs:
+        raise UsageError("There is nothing to compare: give a method with --set, such as --set skip_blocks.middle=true.")
+    from .comparing import compare
+    from .report import difference_line, settings_line, times_line
+    from .sheet import sheet
+
+    model = _load(options)
+    comparisons = [compare(model, settings, configs, _show_progress) for settings in all_settings]
+    _save(sheet(comparisons, configs), output)
+    print(f"{output}: {len(comparisons)} of {settings_line(comparisons[0].plain.settings)}")
+    for comparison in comparisons:
+        print(f"\n{comparison.plain.settings.prompt or '(no prompt)'}: {difference_line(comparison)}")
+        print(f"  plain:    {times_line(comparison.plain)}\n  modified: {times_line(comparison.modified)}")
+    _print_notes(dict.fromkeys(note for comparison in comparisons for note in comparison.notes))
+
+
+def _info(options: argparse.Namespace) -> None:
+    from .info import about_methods, about_model
+
+    print(f"{about_model(_load(options))}\n\n{about_methods()}")
+
+
+def _settings(options: argparse.Namespace, prompt: str) -> Settings:
+    return Settings(
+        prompt=prompt,
+        negative_prompt=options.negative,
+        seed=options.seed,
+        steps=options.steps,
+        sampler=options.sampler,
+        cfg=options.cfg,
+        width=options.width,
+        height=options.height,
+        image=_open(options.image),
+        strength=options.strength,
+    )
+
+
+def _configs(assignments: Sequence[str]) -> list[Config]:
+    """The configs of `METHOD.KNOB=VALUE` and of `METHOD`, which sets a method on with its defaults."""
+    selection: Selection = {}
+    for assignment in assignments:
+        target, equals, value = assignment.partition("=")
+        method, dot, knob = target.partition(".")
+        if bool(equals) != bool(dot) or not method or (dot and not knob):
+            raise UsageError(f"--set {assignment} cannot be read; it takes METHOD.KNOB=VALUE or METHOD.")
+        values = selection.setdefault(method, {})
+        if dot:
+            values[knob] = value
+    configs, problems = configs_of(selection)
+    if problems:
+        # A page goes on without the method; a command that was told to use it must not.
+        raise UsageError(problems[0].removesuffix(" The method is left out."))
+    return configs
+
+
+def _open(path: Path | None) -> Image.Image | None:
+    if path is None:
+        return None
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+            return picture
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
+        raise UsageError(f"--image {path} cannot be read as a picture.") from None
+
+
+def _png(path: Path) -> Path:
+    if path.suffix.lower() != ".png":
+        raise UsageError(f"The output is {path}; its name must end in .png.")
+    if not path.parent.is_dir():
+        raise UsageError(f"The output is {path}, but there is no folder {path.parent}.")
+    return path
+
+
+def _save(picture: Image.Image, path: Path) -> None:
+    try:
+        picture.save(path)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror or error}.") from None
+
+
+def _load(options: argparse.Namespace) -> SmallModel:
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing is downloaded here, and nobody is asked for updates
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # ldm prints that xformers is missing
+            return load(options.checkpoint, options.device)
+    except SafetensorError as error:
+        raise UsageError(f"{options.checkpoint} cannot be read as a checkpoint: {error}.") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(str(error)) from None
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"The model cannot be loaded on {options.device}: {str(error).splitlines()[0]}") from None
+
+
+def _show_progress(done: int, total: int) -> None:
+    if sys.stderr.isatty():
+        filled = 30 * done // total
+        end = "\r\033[K" if done == total else ""
+        print(f"\r{'#' * filled}{'.' * (30 - filled)} {done}/{total}", end=end, file=sys.stderr, flush=True)
+
+
+def _print_notes(notes: Any) -> None:
+    for note in notes:
+        print(f"Note: {note}")

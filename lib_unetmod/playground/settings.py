@@ -1,0 +1,101 @@
+"""What a picture is drawn from, checked where it is made: every wrong value costs one sentence that names it."""
+
+from __future__ import annotations
+
+import math
+import secrets
+from dataclasses import dataclass, replace
+from typing import Any
+
+from PIL import Image
+
+from .samplers import SAMPLERS
+
+#: The U-Net halves a latent three times, and a latent is an eighth of its picture.
+SIZE_STEP = 64
+SIZES = (64, 1024)
+#: With 61 steps, rounding in diffusers' "trailing" spacing adds one at timestep -1.
+STEPS = (1, 60)
+CFG = (1.0, 30.0)
+SEEDS = (-1, 2**32 - 1)
+
+
+class SettingsError(ValueError):
+    """Settings that no picture can be drawn from; the message is one sentence that names the value to change."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """One picture's settings.
+
+    Attributes:
+        prompt: what to draw; may be empty.
+        negative_prompt: what to keep away from; acts where `cfg` is above 1.
+        seed: 0 to 2**32 - 1, or -1 for one that is drawn.
+        steps: 1 to 60 sampler steps.
+        sampler: a key of `samplers.SAMPLERS`.
+        cfg: classifier-free guidance, 1 to 30; at 1 the negative prompt is not evaluated.
+        width, height: pixels, 64 to 1024; rounded up to multiples of 64.
+        image: with a picture here it is img2img, which begins from it.
+        strength: of img2img, 0 (one evaluation, little noise) to 1 (all steps, from pure noise).
+
+    Raises:
+        SettingsError: for a value out of these ranges.
+    """
+
+    prompt: str = ""
+    negative_prompt: str = ""
+    seed: int = 0
+    steps: int = 20
+    sampler: str = "euler"
+    cfg: float = 4.0
+    width: int = 128
+    height: int = 128
+    image: Image.Image | None = None
+    strength: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name in ("prompt", "negative_prompt"):
+            if not isinstance(getattr(self, name), str):
+                raise SettingsError(f"The {name.replace('_', ' ')} is {getattr(self, name)!r}; it takes text.")
+        for name, (low, high) in {"seed": SEEDS, "steps": STEPS, "width": SIZES, "height": SIZES}.items():
+            object.__setattr__(self, name, int(_number(name, getattr(self, name), low, high, whole=True)))
+        for name, (low, high) in {"cfg": CFG, "strength": (0.0, 1.0)}.items():
+            object.__setattr__(self, name, _number(name, getattr(self, name), low, high, whole=False))
+        if self.sampler not in SAMPLERS:
+            raise SettingsError(f"The sampler is {self.sampler!r}; it takes {' or '.join(SAMPLERS)}.")
+
+    @property
+    def evaluations(self) -> int:
+        """How often the sampler calls the U-Net: in img2img for the part of the steps that `strength` leaves."""
+        return SAMPLERS[self.sampler].evaluations(self.steps_taken)
+
+    @property
+    def steps_taken(self) -> int:
+        """Steps that are taken: all, or in img2img `strength` of them, rounded, and at least one."""
+        return self.steps if self.image is None else max(1, round(self.steps * self.strength))
+
+    def settled(self) -> tuple[Settings, list[str]]:
+        """These settings as they are used, sizes rounded up and a seed drawn where it is -1, and what changed in words."""
+        width, height = (-(-side // SIZE_STEP) * SIZE_STEP for side in (self.width, self.height))
+        notes = []
+        if (width, height) != (self.width, self.height):
+            notes.append(
+                f"The size {self.width}x{self.height} is rounded up to {width}x{height}: both sides must be multiples of "
+                f"{SIZE_STEP}."
+            )
+        if self.cfg == 1 and self.negative_prompt.strip():
+            notes.append("The negative prompt has no effect at CFG 1.")
+        seed = secrets.randbelow(2**32) if self.seed == -1 else self.seed
+        return replace(self, width=width, height=height, seed=seed), notes
+
+
+def _number(name: str, value: Any, low: float, high: float, whole: bool) -> float:
+    kind = "a whole number" if whole else "a number"
+    said = "empty" if value is None else repr(value)
+    refusal = SettingsError(f"The value of {name} is {said}; it takes {kind} from {low:g} to {high:.10g}.")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise refusal
+    if not low <= value <= high or (whole and value != int(value)):
+        raise refusal
+    return value

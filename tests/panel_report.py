@@ -1,0 +1,134 @@
+"""Builds the panel under whatever gradio there is, serves it, and prints as JSON what came out, for comparison.
+
+python tests/panel_report.py
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+
+import gradio as gr
+
+from lib_unetmod.registry import METHODS, knobs
+from lib_unetmod.webui.panel import Panel
+
+SELECTION = {"skip_blocks": {"middle": True, "blocks": ["in.4", "out.7.res"], "start": 0.25}}
+
+
+def build() -> tuple[gr.Blocks, Panel]:
+    """A page as a WebUI makes it: the panel first, its two parts rendered later and in different places."""
+    with gr.Blocks() as page:
+        panel = Panel(lambda name: f"script_txt2img_unet_mod_{name}")
+        with gr.Row(elem_id="seed_row"):
+            gr.Number(-1, label="Seed")
+            panel.render_switch()
+        panel.render_accordion()
+        panel.wire()
+    return page, panel
+
+
+def describe(panel: Panel) -> list[dict[str, Any]]:
+    """Every control in plain values, none of which may depend on gradio's version."""
+    return [
+        {
+            "name": name,
+            "kind": type(control).__name__,
+            "id": control.elem_id,
+            "label": control.label,
+            "info": getattr(control, "info", None),
+            "range": [getattr(control, bound, None) for bound in ("minimum", "maximum", "step")],
+            "choices": [choice if isinstance(choice, str) else choice[0] for choice in getattr(control, "choices", [])],
+            "value": control.value,
+        }
+        for name, control in zip(panel.names, panel.components, strict=True)
+    ]
+
+
+def nesting(config: dict[str, Any], panel: Panel) -> dict[str, list[str]]:
+    """For each control, the classes of the containers around it, the outermost first: what style.css goes by."""
+    classes = {c["id"]: " ".join(c["props"].get("elem_classes") or []) for c in config["components"]}
+    names = {control._id: name for name, control in zip(panel.names, panel.components, strict=True)}
+    found = {}
+
+    def walk(node: dict[str, Any], above: list[str]) -> None:
+        if node["id"] in names:
+            found[names[node["id"]]] = [name for name in above if name.startswith("unetmod")]
+        for child in node.get("children") or []:
+            walk(child, [*above, classes.get(node["id"], "")])
+
+    walk(config["layout"], [])
+    return found
+
+
+def ask_summaries(url: str, config: dict[str, Any], panel: Panel) -> dict[str, list[str]]:
+    """What the server answers, for each method, when its toggle was unticked, ticked, and ticked with changed knobs."""
+    answers = {}
+    for method in METHODS.values():
+        names = [method.name, *(f"{method.name}.{knob.name}" for knob in knobs(method.config))]
+        inputs = [panel.component(name)._id for name in names]
+        number = _number_of_event(config, inputs)
+        unticked = [panel.component(name).value for name in names]
+        changed = dict(zip(panel.names, Panel.values(True, SELECTION), strict=True))
+        cases = ([False, *unticked[1:]], [True, *unticked[1:]], [changed[name] for name in names])
+        answers[method.name] = [_predict(url, config, number, case)[0] for case in cases]
+    return answers
+
+
+def ask_summary_at_load(url: str, config: dict[str, Any], panel: Panel) -> list[str]:
+    """What the server answers to a page that opens after ui-config has changed the controls."""
+    for name, value in zip(panel.names, Panel.values(True, SELECTION), strict=True):
+        panel.component(name).value = value
+    return _predict(url, config, _number_of_event(config, []), [])
+
+
+def _number_of_event(config: dict[str, Any], inputs: list[int]) -> int:
+    for place, event in enumerate(config["dependencies"]):
+        if event["inputs"] == inputs and event["backend_fn"]:
+            return event.get("id", place)
+    raise LookupError(f"no event takes {inputs}")
+
+
+def _predict(url: str, config: dict[str, Any], number: int, data: list[Any]) -> list[str]:
+    body = json.dumps({"fn_index": number, "data": data, "session_hash": "panel"}).encode()
+    address = url.rstrip("/") + config.get("api_prefix", "") + "/run/predict"
+    return json.loads(_read(urllib.request.Request(address, body, {"Content-Type": "application/json"})))["data"]
+
+
+def _read(request: str | urllib.request.Request) -> bytes:
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with direct.open(request, timeout=60) as response:
+        return response.read()
+
+
+def report() -> dict[str, Any]:
+    """Everything that must hold in each version and be the same in all."""
+    page, panel = build()
+    page.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
+    try:
+        served = _read(page.local_url).decode()
+        config = json.loads(_read(page.local_url.rstrip("/") + "/config"))
+        return {
+            "controls": describe(panel),
+            "page": "gradio" in served,
+            "ids": sorted(
+                c["props"]["elem_id"] for c in config["components"] if "unet_mod" in str(c["props"].get("elem_id"))
+            ),
+            "nesting": nesting(config, panel),
+            "summaries": ask_summaries(page.local_url, config, panel),
+            "at_load": ask_summary_at_load(page.local_url, config, panel),
+            "round_trip": Panel.selection(Panel.values(True, SELECTION)) == (True, SELECTION),
+        }
+    finally:
+        page.close()
+
+
+if __name__ == "__main__":
+    print(json.dumps({"gradio": gr.__version__, **report()}))
