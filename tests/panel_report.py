@@ -83,10 +83,9 @@ def ask_summaries(url: str, config: dict[str, Any], panel: Panel) -> dict[str, l
 
 
 def ask_summary_at_load(url: str, config: dict[str, Any], panel: Panel) -> list[str]:
-    """What the server answers to a page that opens after ui-config has changed the controls."""
-    for name, value in zip(panel.names, Panel.values(True, SELECTION), strict=True):
-        panel.component(name).value = value
-    return _predict(url, config, _number_of_event(config, []), [])
+    """What the server answers to a page that opens with changed controls, as ui-config may change them."""
+    number = _number_of_event(config, [control._id for control in panel.components])
+    return _predict(url, config, number, Panel.values(True, SELECTION))
 
 
 def _number_of_event(config: dict[str, Any], inputs: list[int]) -> int:

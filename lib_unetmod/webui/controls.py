@@ -1,0 +1,129 @@
+"""From declared knobs to plain gradio components, and from the components' values to a selection and back.
+
+The order of the values is the order of the script's arguments: the switch, then for every method its toggle and its knobs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import gradio as gr
+
+from ..registry import METHODS, ConfigError, Knob, Method, knobs
+from ..selection import Selection
+
+SWITCH = "switch"
+GROUPS = ("speed", "resolution", "detail")
+
+_TICK = Knob("", "", name="toggle", type=bool, default=False)
+
+
+def ordered_methods() -> list[Method]:
+    """All methods as the panel lists them: by group, and in a group in the order in which they compose."""
+    places = {group: place for place, group in enumerate(GROUPS)}
+    return sorted(METHODS.values(), key=lambda m: (places.get(m.group, len(GROUPS)), m.order, m.name))
+
+
+def arguments() -> Iterator[tuple[str, Method, Knob | None]]:
+    """Every argument after the switch: its name, its method, and its knob or, for the method's toggle, None."""
+    for method in ordered_methods():
+        yield method.name, method, None
+        for knob in knobs(method.config):
+            yield f"{method.name}.{knob.name}", method, knob
+
+
+def knob_label(method: Method, knob: Knob) -> str:
+    """A label that no other control has: the WebUI keeps a control's default under its label.
+
+    The page's script and style shorten it to the knob's part, where it stands under the method's title.
+    """
+    unit = f" ({knob.unit})" if knob.unit else ""
+    return f"{method.title}: {knob.label}{unit}"
+
+
+def knob_control(method: Method, knob: Knob, value: Any, elem_id: str) -> gr.components.Component:
+    """The plain component for a knob; it is rendered later."""
+    common: dict[str, Any] = {
+        "label": knob_label(method, knob),
+        "info": knob.help,
+        "value": shown(knob, value),
+        "elem_id": elem_id,
+        "elem_classes": ["unetmod-knob", f"unetmod-{knob.type.__name__}"],
+        "render": False,
+    }
+    if knob.type is bool:
+        return gr.Checkbox(**common)
+    if knob.choices:
+        return gr.Dropdown(choices=list(knob.choices), **common)
+    if knob.low is not None and knob.high is not None:
+        step = knob.step or (1 if knob.type is int else 0.01)
+        return gr.Slider(minimum=knob.low, maximum=knob.high, step=step, **common)
+    if knob.type in (int, float):
+        return gr.Number(precision=0 if knob.type is int else None, **common)
+    return gr.Textbox(lines=1, max_lines=1, **common)
+
+
+def shown(knob: Knob, value: Any) -> Any:
+    """A knob's value as its control holds it: names become a line of words. What cannot be read becomes the default."""
+    try:
+        parsed = knob.parse(value)
+    except ConfigError:
+        parsed = knob.default
+    return " ".join(parsed) if knob.type is tuple else parsed
+
+
+def values_of(on: bool, selection: Selection) -> list[Any]:
+    """The controls' values that show a selection. Methods and knobs that do not exist are passed over."""
+    values: list[Any] = [_ticked(on)]
+    for _, method, knob in arguments():
+        chosen = _chosen(selection, method)
+        if knob is None:
+            values.append(chosen is not None)
+        else:
+            values.append(shown(knob, (chosen or {}).get(knob.name, knob.default)))
+    return values
+
+
+def selection_of_values(values: Any, defaults: Selection | None = None) -> tuple[bool, Selection]:
+    """Whether the switch is on, and of every ticked method the knobs that differ from the method's own defaults.
+
+    None, and what a short list leaves out, stands for what `defaults` say, else for off and the method's own default. A
+    value that cannot be read is passed on, for the selection's reader to say what is wrong with it.
+    """
+    given = list(values) if isinstance(values, (list, tuple)) else []
+    on, rest = _ticked(given[0] if given else None), given[1:]
+    selection: Selection = {}
+    for position, (_, method, knob) in enumerate(arguments()):
+        value = rest[position] if position < len(rest) else None
+        chosen = _chosen(defaults, method)
+        if knob is None:
+            if chosen is not None if value is None else _ticked(value):
+                selection[method.name] = {}
+        elif method.name in selection:
+            value = (chosen or {}).get(knob.name) if value is None else value
+            if value is not None:
+                _set_if_changed(selection[method.name], knob, value)
+    return on, selection
+
+
+def _set_if_changed(chosen: dict[str, Any], knob: Knob, value: Any) -> None:
+    try:
+        parsed = knob.parse(value)
+    except ConfigError:
+        chosen[knob.name] = value
+        return
+    if parsed != knob.default:
+        chosen[knob.name] = list(parsed) if knob.type is tuple else parsed
+
+
+def _chosen(selection: Any, method: Method) -> Mapping[str, Any] | None:
+    chosen = selection.get(method.name) if isinstance(selection, Mapping) else None
+    return chosen if isinstance(chosen, Mapping) else None
+
+
+def _ticked(value: Any) -> bool:
+    try:
+        return _TICK.parse(value)
+    except ConfigError:
+        return False

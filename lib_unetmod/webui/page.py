@@ -1,0 +1,83 @@
+"""Where our controls stand: the switch in the seed's row and the accordion directly under it, in both tabs.
+
+The WebUI has no place for that. The controls are made before the row exists and rendered by callbacks around two of the
+row's own components; if those never come, the controls are rendered further down, because a control that is an argument
+but not on the page makes Generate do nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+from modules import scripts
+
+from . import controls, host, settings
+from .infotext import Restore
+from .panel import Panel
+
+TABS = ("txt2img", "img2img")
+
+
+class Page:
+    """The controls of one tab. Made with the script, before its tab is known."""
+
+    def __init__(self, script: Any) -> None:
+        self.script = script
+        self.panel: Panel | None = None
+        self._missing: list[Callable[[], None]] = []
+        for tab in TABS:
+            script.on_after_component(self._at_seed, elem_id=f"{tab}_subseed_show")
+            script.on_before_component(self._under_seed, elem_id=f"{tab}_seed_extras")
+            script.on_before_component(self._at_the_end, elem_id=f"{tab}_gallery")
+
+    def controls(self) -> list[gr.components.Component]:
+        """The controls, in the order of the script's arguments, for `Script.ui` to return."""
+        if getattr(scripts, "scripts_current", None) is None:
+            return _stand_ins()
+        defaults = settings.read()
+        for problem in defaults.problems:
+            host.say(problem)
+        panel = _panel(self.script.elem_id, defaults)
+        self.script.infotext_fields = [
+            (control, Restore(name)) for name, control in zip(panel.names, panel.components, strict=True)
+        ]
+        self.script.paste_field_names = [Restore(name) for name in panel.names]
+        self.panel = panel
+        self._missing = [panel.render_switch, panel.render_accordion]
+        return panel.components
+
+    def _at_seed(self, _component: Any) -> None:
+        if self.panel is not None:
+            self._render(self.panel.render_switch)
+
+    def _under_seed(self, _component: Any) -> None:
+        if self.panel is not None:
+            self._render(self.panel.render_accordion)
+
+    def _at_the_end(self, _component: Any) -> None:
+        if self.panel is not None:
+            for render in list(self._missing):
+                self._render(render)
+            self.panel.wire()
+
+    def _render(self, render: Callable[[], None]) -> None:
+        if render in self._missing:
+            self._missing.remove(render)
+            render()
+
+
+def _panel(elem_id: Callable[[str], str], defaults: settings.Defaults) -> Panel:
+    """A panel that starts as Settings say. Their methods are kept out of ui-config.json, which would pin the first ones."""
+    panel = Panel(elem_id, {name: defaults.knobs[name] for name in defaults.ticked})
+    for name, control, value in zip(panel.names, panel.components, defaults.starting_values(), strict=True):
+        control.value = value
+        control.do_not_save_to_config = name.partition(".")[0] in defaults.knobs
+    return panel
+
+
+def _stand_ins() -> list[gr.components.Component]:
+    """What the API takes its defaults from at start-up: None in place of each control, read later as "what Settings say"."""
+    count = 1 + sum(1 for _ in controls.arguments())
+    return [gr.Textbox(value=None, visible=False) for _ in range(count)]

@@ -1,0 +1,184 @@
+"""The control panel: the switch beside the seed and the accordion under it, generated from what the methods declare.
+
+It is built from plain gradio components and is the same in every WebUI and in the playground. What a ticked method shows
+is a matter of style.css alone, so a tick costs no request; the one thing asked of Python is the summary in the header.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from html import escape
+from typing import Any
+
+import gradio as gr
+from gradio.context import Context
+
+from ..registry import SHARED_KNOBS, ConfigError, Method, knobs
+from ..selection import Selection
+from . import controls
+
+TITLE = "UNet Mod"
+
+_JS = "_js" if gr.__version__.startswith("3.") else "js"
+_SWITCH_OFF = "<span class='unetmod-off'>off</span>"
+
+
+class Panel:
+    """All controls, made without being rendered: a WebUI renders the switch and the accordion at moments of its own."""
+
+    def __init__(self, elem_id: Callable[[str], str], defaults: Selection | None = None) -> None:
+        """`elem_id` gives a control's id from its name; `defaults` is what is ticked and set at first.
+
+        Controls with `defaults` are kept out of the WebUI's ui-config.json, which would pin the first ones it saw.
+        """
+        self._elem_id = elem_id
+        self._values = dict(zip(self._all_names(), controls.values_of(False, defaults or {}), strict=True))
+        self._by_name = {controls.SWITCH: self._checkbox(controls.SWITCH, TITLE, "unetmod-switch")}
+        for name, method, knob in controls.arguments():
+            if knob is None:
+                control = self._checkbox(name, method.title, "unetmod-toggle")
+            else:
+                control = controls.knob_control(method, knob, self._values[name], elem_id(name))
+            control.do_not_save_to_config = defaults is not None
+            self._by_name[name] = control
+        self._off = gr.HTML(elem_classes=["unetmod-chip"], render=False)
+        self._chips = {
+            method.name: gr.HTML(elem_classes=["unetmod-chip"], render=False) for method in controls.ordered_methods()
+        }
+
+    @property
+    def switch(self) -> gr.Checkbox:
+        """On or off, for all methods together."""
+        return self._by_name[controls.SWITCH]
+
+    @property
+    def components(self) -> list[gr.components.Component]:
+        """The controls in the order of the script's arguments."""
+        return list(self._by_name.values())
+
+    @property
+    def names(self) -> list[str]:
+        """The names of `components`: "switch", then for each method its name and `method.knob`."""
+        return list(self._by_name)
+
+    def component(self, name: str) -> gr.components.Component:
+        """The control of that name."""
+        return self._by_name[name]
+
+    def render_switch(self) -> None:
+        """Put the switch where it belongs: beside the seed."""
+        self.switch.render()
+
+    def render_accordion(self) -> None:
+        """Put everything else here: one line that says what is on, and opens."""
+        with gr.Column(elem_id=self._elem_id("panel"), elem_classes=["unetmod"]) as panel:
+            with gr.Row(elem_classes=["unetmod-summary"]):
+                self._off.render()
+                for chip in self._chips.values():
+                    chip.render()
+            with gr.Accordion(
+                TITLE, open=False, elem_id=self._elem_id("accordion"), elem_classes=["unetmod-accordion"]
+            ) as accordion:
+                for group in dict.fromkeys(method.group for method in controls.ordered_methods()):
+                    self._render_group(group)
+        for container in (panel, accordion):
+            container.do_not_save_to_config = True
+
+    def wire(self) -> None:
+        """Connect the events; once, inside the Blocks, after rendering."""
+        quiet = {"queue": False, "show_progress": "hidden", "api_name": False}
+        # When the page opens, the controls may show what the WebUI set after they were made.
+        show_off = {_JS: f"(on) => on ? '' : `{_SWITCH_OFF}`"}
+        Context.root_block.load(None, [self.switch], [self._off], **show_off)
+        self.switch.change(None, [self.switch], [self._off], **show_off)
+        Context.root_block.load(self._summarise_all, self.components, list(self._chips.values()), **quiet)
+        for method in controls.ordered_methods():
+            toggle, *_ = inputs = self._controls_of(method)
+            ticked_turns_on = {_JS: "(ticked, on) => ticked || on"}
+            toggle.input(None, [toggle, self.switch], [self.switch], **ticked_turns_on)
+            latest = {_JS: _latest_only(toggle.elem_id, len(inputs))}
+            for control in inputs:
+                control.change(summarise(method), inputs, [self._chips[method.name]], **latest, **quiet)
+
+    @staticmethod
+    def selection(values: Any, defaults: Selection | None = None) -> tuple[bool, Selection]:
+        """Whether the switch is on, and the knobs of each ticked method. Reads anything; None means `defaults`."""
+        return controls.selection_of_values(values, defaults)
+
+    @staticmethod
+    def values(on: bool, selection: Selection) -> list[Any]:
+        """The values of `components` that show a selection."""
+        return controls.values_of(on, selection)
+
+    @staticmethod
+    def _all_names() -> list[str]:
+        return [controls.SWITCH, *(name for name, _, _ in controls.arguments())]
+
+    def _checkbox(self, name: str, label: str, css_class: str) -> gr.Checkbox:
+        return gr.Checkbox(
+            self._values[name], label=label, elem_id=self._elem_id(name), elem_classes=[css_class], min_width=0, render=False
+        )
+
+    def _controls_of(self, method: Method) -> list[gr.components.Component]:
+        return [self._by_name[method.name], *(self._by_name[f"{method.name}.{knob.name}"] for knob in knobs(method.config))]
+
+    async def _summarise_all(self, *values: Any) -> dict[gr.HTML, str]:
+        shown = dict(zip(self._by_name.values(), values, strict=True))
+        return {
+            self._chips[method.name]: summary_chip(method, [shown[control] for control in self._controls_of(method)])
+            for method in controls.ordered_methods()
+        }
+
+    def _render_group(self, group: str) -> None:
+        gr.HTML(f"<span>{escape(group.capitalize())}</span>", elem_classes=["unetmod-group"])
+        for method in controls.ordered_methods():
+            if method.group == group:
+                self._render_method(method)
+
+    def _render_method(self, method: Method) -> None:
+        own = [knob.name for knob in knobs(method.config) if knob.name not in SHARED_KNOBS]
+        with gr.Column(elem_classes=["unetmod-method"]):
+            with gr.Row(elem_classes=["unetmod-head"]):
+                self._by_name[method.name].render()
+                idea = escape(method.idea.rstrip(".:"))
+                gr.HTML(f'<span title="{idea}">{idea}</span>', elem_classes=["unetmod-idea"])
+            with gr.Column(elem_classes=["unetmod-knobs"]):
+                for names, css_class in ((own, "unetmod-own"), (SHARED_KNOBS, "unetmod-shared")):
+                    with gr.Row(elem_classes=[css_class]):
+                        for name in names:
+                            self._by_name[f"{method.name}.{name}"].render()
+
+
+def _latest_only(key: str, count: int) -> str:
+    """JavaScript that lets only the last of several quick changes be asked about, where unetmod.js is on the page.
+
+    Dragging a slider would otherwise send dozens of requests, and gradio 3 may show an earlier answer last.
+    """
+    return f"(...v) => (window.unetmodLatest || ((key, v) => v))({json.dumps(key)}, v.slice(0, {count}))"
+
+
+def summarise(method: Method) -> Callable[..., Any]:
+    """The event function that writes a method's part of the summary from its toggle and knobs.
+
+    It is a coroutine so that gradio runs it on its event loop: requests are answered in the order in which they came.
+    """
+
+    async def write(*values: Any) -> str:
+        return summary_chip(method, list(values))
+
+    return write
+
+
+def summary_chip(method: Method, values: list[Any]) -> str:
+    """What a method's toggle and knobs amount to: a few words, a complaint, or nothing when it does not act."""
+    if not values[0]:
+        return ""
+    names = [knob.name for knob in knobs(method.config)]
+    try:
+        config = method.config.from_values(
+            {name: value for name, value in zip(names, values[1:], strict=False) if value is not None}
+        )
+    except ConfigError as error:
+        return f"<span class='unetmod-wrong'>{escape(str(error))}</span>"
+    return "" if config.neutral else f"<span>{escape(config.summary())}</span>"

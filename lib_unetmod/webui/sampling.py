@@ -1,0 +1,168 @@
+"""The methods act while `p.sample` runs, and at no other time: put on at its entry, taken off whatever ends it.
+
+`p.sample` is the one call that everything passes through on which the U-Net is used: both passes of hires fix, a refiner,
+another checkpoint. It is shadowed on the instance for one call only, since scripts hand the same or a copied `p` to the
+WebUI again and again. The WebUI gives no other promise to call us after an exception or an interrupt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..registry import Config, ConfigError
+from ..run import Run, modified
+from ..selection import configs_of
+from ..unet_map import UnsupportedUNet
+from . import host, infotext
+from .api import Choice
+
+_PLAN = "unetmod_plan"
+
+
+@dataclass(eq=False)
+class Plan:
+    """What one generation asks for, and what there was to tell about it."""
+
+    configs: list[Config]
+    notes: list[str] = field(default_factory=list)
+
+    def note(self, p: Any, sentences: Iterable[str]) -> None:
+        """Tell the user of `p` each sentence once."""
+        for sentence in sentences:
+            if sentence not in self.notes:
+                self.notes.append(sentence)
+                host.tell(p, sentence)
+
+
+@dataclass(eq=False)
+class _Current:
+    p: Any
+    run: Run
+
+
+# The run inside whose `with` the WebUI samples now; its callbacks know only the sampler.
+_current: _Current | None = None
+
+
+def prepare(p: Any, choice: Choice) -> None:
+    """For `process`: settle what this generation asks for, and write it where infotext is taken from."""
+    _drop_stale_shadow(p)
+    infotext.begin(p)
+    configs, problems = configs_of(choice.selection) if choice.on else ([], [])
+    plan = Plan([config for config in configs if not config.neutral])
+    plan.note(p, [*choice.problems, *problems])
+    infotext.write(p, plan.configs, plan.notes)
+    setattr(p, _PLAN, plan)
+
+
+def arm(p: Any) -> None:
+    """For `process_batch`: have the next `p.sample` run modified."""
+    plan = getattr(p, _PLAN, None)
+    if plan is not None and plan.configs:
+        _drop_stale_shadow(p)
+        p.sample = _Shadow(p, plan)
+
+
+def begin_pass(p: Any) -> None:
+    """For `process_before_every_sampling`: say which pass comes, and look whether the U-Net is another one."""
+    if _current is not None and _current.p is p:
+        _follow(_current)
+        _current.run.begin_pass(host.pass_of(p))
+
+
+def on_cfg_denoiser(_params: Any) -> None:
+    """For the callback of that name: the sampler is about to call the U-Net, which a refiner may just have replaced."""
+    if _current is None:
+        return
+    _follow(_current)
+    name = host.pass_of(_current.p)
+    if name != _current.run.pass_name:  # WebUIs before 1.10 do not announce a pass
+        _current.run.begin_pass(name)
+    _current.run.new_evaluation()
+
+
+class _Shadow:
+    """Stands in for `p.sample` for one call, and passes on whatever comes later."""
+
+    def __init__(self, p: Any, plan: Plan) -> None:
+        self.p = p
+        self.plan = plan
+        self.previous = vars(p).get("sample")
+        self.original: Callable[..., Any] = p.sample
+        self.spent = False
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if vars(self.p).get("sample") is self:
+            self.leave(self.p)
+        if self.spent:
+            return self.original(*args, **kwargs)
+        self.spent = True
+        return _sample_modified(self.p, self.plan, lambda: self.original(*args, **kwargs))
+
+    def leave(self, p: Any) -> None:
+        if self.previous is None:
+            del p.sample
+        else:
+            p.sample = self.previous
+
+
+def _drop_stale_shadow(p: Any) -> None:
+    """Take a shadow off that was never called; a copy of `p` has that of the original."""
+    shadow = vars(p).get("sample")
+    if isinstance(shadow, _Shadow):
+        shadow.leave(p)
+
+
+def _sample_modified(p: Any, plan: Plan, sample: Callable[[], Any]) -> Any:
+    global _current
+    unet = host.current_unet()
+    usable = _usable(p, plan, unet)
+    infotext.write(p, usable, plan.notes)
+    if not usable:
+        return sample()
+    outer = _current
+    with ExitStack() as undo:
+        try:
+            run = undo.enter_context(modified(unet, usable, pass_name=host.pass_of(p), timesteps=host.timesteps()))
+        except ConfigError as error:
+            plan.note(p, [f"{error} No method is on."])
+            infotext.write(p, [], plan.notes)
+            return sample()
+        _current = _Current(p, run)
+        try:
+            return sample()
+        finally:
+            _current = outer
+            plan.note(p, run.notes)
+            infotext.write(p, usable, plan.notes)
+
+
+def _usable(p: Any, plan: Plan, unet: Any) -> list[Config]:
+    """The methods that this U-Net takes; the reasons of the others go to the plan's notes."""
+    replacement = host.replacement()
+    if replacement:
+        plan.note(p, [replacement])
+        return []
+    usable = []
+    for config in plan.configs:
+        try:
+            with modified(unet, [config]):
+                usable.append(config)
+        except UnsupportedUNet as error:
+            plan.note(p, [f"{error} Nothing is on."])
+            return []
+        except ConfigError as error:
+            plan.note(p, [f"{error} The method is left out."])
+    if usable:
+        plan.note(p, host.rivals(p))
+    return usable
+
+
+def _follow(current: _Current) -> None:
+    try:
+        current.run.follow(host.current_unet())
+    except (UnsupportedUNet, ConfigError) as error:
+        current.run.note(f"Nothing is on after the U-Net was changed: {error}")

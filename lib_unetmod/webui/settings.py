@@ -1,0 +1,95 @@
+"""The section "UNet Mod" of the WebUI's Settings: for each method one line that says how it starts.
+
+A line has the form in which a picture's infotext shows the method, so that it can be copied from there. The page starts
+with it, and so does a request to the API; a method without a line starts off, or as ui-config.json says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from modules import shared
+
+from ..registry import METHODS, SHARED_KNOBS, Method, knobs
+from ..selection import INFOTEXT_PREFIX, Selection, from_infotext
+from . import controls
+
+SECTION = ("unetmod", "UNet Mod")
+
+_OFF = "off"
+_EXPLANATION = (
+    "How each method starts, on the page and for the API. A line holds <b>on</b>, or knobs that differ from the method's "
+    "own defaults, such as <b>middle=true; levels=1</b>: the method is ticked. Begin with <b>off;</b> to set its knobs "
+    "without ticking it. A picture's infotext shows methods in the same form. An empty line leaves the method to "
+    "<i>Defaults</i> (ui-config.json). All lines take effect on the page after Reload UI, in the API at once. Every method "
+    f"also takes {', '.join(SHARED_KNOBS)}."
+)
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What Settings say: the knobs of each method that has a line, and which of these methods are ticked."""
+
+    knobs: Selection = field(default_factory=dict)
+    ticked: frozenset[str] = frozenset()
+    problems: tuple[str, ...] = ()
+
+    def starting_values(self) -> list[Any]:
+        """The values with which the panel's controls start, in the order of the arguments; the switch is off."""
+        values: list[Any] = [False]
+        for _, method, knob in controls.arguments():
+            if knob is None:
+                values.append(method.name in self.ticked)
+            else:
+                values.append(controls.shown(knob, self.knobs.get(method.name, {}).get(knob.name, knob.default)))
+        return values
+
+
+def add_options() -> None:
+    """Register the section; to be called when the WebUI asks for settings."""
+    explanation = shared.OptionHTML(_EXPLANATION)
+    _add("unetmod_explanation", explanation)
+    for method in controls.ordered_methods():
+        _add(_key(method.name), shared.OptionInfo("", method.title).info(_own_knobs(method)))
+
+
+def read() -> Defaults:
+    """What Settings say now. A line that cannot be read counts as empty, with a sentence."""
+    chosen, ticked, problems = {}, set(), []
+    for name in METHODS:
+        line = shared.opts.data.get(_key(name))
+        if not isinstance(line, str) or not line.strip():
+            continue
+        off, entry = _split_off(line)
+        key = INFOTEXT_PREFIX + name.replace("_", " ")
+        selection, notes = from_infotext({key: entry})
+        if notes:
+            problems.append(f"Settings: the line of {METHODS[name].title} cannot be read and is left out: {line[:80]}")
+            continue
+        chosen.update(selection)
+        if not off:
+            ticked.add(name)
+    return Defaults(chosen, frozenset(ticked), tuple(problems))
+
+
+def _split_off(line: str) -> tuple[bool, str]:
+    first, _, rest = line.strip().strip(";").partition(";")
+    if first.strip().lower() in (_OFF, "on"):
+        return first.strip().lower() == _OFF, rest.strip() or "on"
+    return False, line.strip().strip(";")
+
+
+def _own_knobs(method: Method) -> str:
+    own = [knob for knob in knobs(method.config) if knob.name not in SHARED_KNOBS]
+    return "; ".join(f"{knob.name}: {knob.domain()}" for knob in own)
+
+
+def _key(name: str) -> str:
+    return f"unetmod_{name}"
+
+
+def _add(key: str, option: Any) -> None:
+    option.section = SECTION
+    option.category_id = "sd"
+    shared.opts.add_option(key, option)

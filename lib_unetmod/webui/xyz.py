@@ -1,0 +1,73 @@
+"""X/Y/Z axes: one for the switch, one for each method's toggle and one for each knob.
+
+A cell's values are kept on its own copy of `p`. The plot is a script of the WebUI's that offers no way to join; we look
+for it among the loaded scripts and go without where it is not as expected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import PurePath
+from typing import Any
+
+from modules import scripts
+
+from ..registry import Knob
+from . import controls, host
+from .panel import TITLE
+
+_ATTRIBUTE = "unetmod_axes"
+_SWITCHED = ["true", "false"]
+
+
+def add_axes() -> None:
+    """Add our axes to the plot's, each once."""
+    try:
+        plot = next((data.module for data in scripts.scripts_data if PurePath(data.path).name == "xyz_grid.py"), None)
+        if plot is None:
+            return
+        known = {option.label for option in plot.axis_options}
+        plot.axis_options.extend(option for option in _axes(plot.AxisOption) if option.label not in known)
+    except (AttributeError, TypeError) as error:
+        host.say(f"X/Y/Z plot gets no axes of ours: {error}")
+
+
+def axes_of(p: Any) -> Mapping[str, Any]:
+    """The values of our axes in the cell that `p` makes, by the names of the controls."""
+    return getattr(p, _ATTRIBUTE, None) or {}
+
+
+def _axes(option: Callable[..., Any]) -> Iterator[Any]:
+    yield _toggle_axis(option, controls.SWITCH, "switch")
+    for name, method, knob in controls.arguments():
+        if knob is None:
+            yield _toggle_axis(option, name, method.title)
+        else:
+            yield _knob_axis(option, name, controls.knob_label(method, knob), knob)
+
+
+def _toggle_axis(option: Callable[..., Any], name: str, label: str) -> Any:
+    return option(f"[{TITLE}] {label}", str, _apply(name), choices=lambda: list(_SWITCHED))
+
+
+def _knob_axis(option: Callable[..., Any], name: str, label: str, knob: Knob) -> Any:
+    of_type = knob.type if knob.type in (int, float) else str
+    values = _SWITCHED if knob.type is bool else list(knob.choices)
+    extra = {"choices": lambda: list(values)} if values else {}
+    return option(f"[{TITLE}] {label}", of_type, _apply(name), confirm=_confirm(knob), **extra)
+
+
+def _apply(name: str) -> Callable[[Any, Any, Any], None]:
+    def apply(p: Any, value: Any, _all_values: Any) -> None:
+        # A new dict: the copies of `p` share what their attributes hold.
+        setattr(p, _ATTRIBUTE, {**axes_of(p), name: value})
+
+    return apply
+
+
+def _confirm(knob: Knob) -> Callable[[Any, list[Any]], None]:
+    def confirm(_p: Any, values: list[Any]) -> None:
+        for value in values:
+            knob.parse(value)
+
+    return confirm
