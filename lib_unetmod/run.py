@@ -45,6 +45,7 @@ class Run:
         self._asked = _in_order(configs)
         self._applied = list(self._asked)
         self._installed = Installed()
+        self._attention_edited: set[str] = set()
         self._unwatch: Callable[[], None] | None = None
 
     @property
@@ -106,6 +107,7 @@ class Run:
         self._refuse_twice()
         # All methods are asked before the first module is touched, so that a refusal leaves nothing behind.
         planned = [(applied, list(self._guarded(applied))) for applied in self._applied]
+        self._attention_edited = self._kinds_of_attention(edit.module for _, edits in planned for edit in edits)
         try:
             self._unwatch = watch_calls(self.map.unet, self._unet_called)
             begin = Edit(self.map.input_blocks[0].layers[0].module, self._traversal_begins)
@@ -135,12 +137,25 @@ class Run:
         for edit in applied.method.edits(applied.config, self.map, self):
             yield Edit(edit.module, _while_active(applied, edit.wrapper))
 
+    def _kinds_of_attention(self, edited: Iterable[nn.Module]) -> set[str]:
+        inner = [one for block in self.map.blocks for one in block.transformer_blocks]
+        kinds = {one.self_attention: "attn1" for one in inner} | {one.cross_attention: "attn2" for one in inner}
+        return {kinds[module] for module in edited if module in kinds}
+
     def _unet_called(self, args: tuple, kwargs: dict) -> None:
         timesteps = args[1] if len(args) > 1 else kwargs.get("timesteps")
         if timesteps is not None:
             # Rows of one call share their timestep. Reading it waits for the device, once a call.
             self.clock.at_timestep(float(timesteps.flatten()[0]))
         self._installed.put_back_lost()
+        self._note_replaced_attention(kwargs.get("transformer_options"))
+
+    def _note_replaced_attention(self, options: Any) -> None:
+        """Forge's extensions can put a function in an attention's place, which is called instead of its forward."""
+        replaced = options.get("patches_replace") if isinstance(options, dict) else None
+        for kind in ("attn1", "attn2"):
+            if (replaced or {}).get(kind) and kind in self._attention_edited:
+                self.note(f"Another extension replaces {kind}, so that our edits of the attentions it takes do not act.")
 
     def _traversal_begins(self, call: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         self.clock.new_traversal()
