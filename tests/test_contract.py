@@ -260,14 +260,13 @@ def test_dtype_may_change_on_the_way(config, family):
 
 @configs
 def test_the_unet_may_be_exchanged_on_the_way(config):
-    old, new = shared("sd1"), shared("sd2")
-    before = snapshot(old), snapshot(new)
-    step = inputs("sd2")
+    old, new, step = shared("sd1"), shared("sd2"), inputs("sd2")
+    before, expected = (snapshot(old), snapshot(new)), evaluate(new, config, [step])[0]
     with modified(old, [config]) as run:
         call(old, inputs("sd1"))
         run.follow(new)
         assert snapshot(old) == before[0]
-        assert torch.equal(call(new, step), evaluate(shared("sd2"), config, [step])[0])
+        assert torch.equal(call(new, step), expected)
     assert snapshot(new) == before[1]
 
 
@@ -348,10 +347,11 @@ def test_acts_in_its_passes_only(config, pass_name, knob):
 @configs
 def test_a_pass_may_begin_within_the_run(config):
     unet, step = shared("sd1"), inputs("sd1", height=8, width=8)
+    plain, expected = call(unet, step), evaluate(unet, config, [step])[0]
     with modified(unet, [replace(config, first_pass=False)]) as run:
-        assert torch.equal(call(unet, step), call(shared("sd1"), step))
+        assert torch.equal(call(unet, step), plain)
         run.begin_pass("hires")
-        assert torch.equal(call(unet, step), evaluate(shared("sd1"), config, [step])[0])
+        assert torch.equal(call(unet, step), expected)
 
 
 # Under the forwards that hosts bring.
