@@ -1,274 +1,29 @@
-"""The WebUI's edge without a WebUI: arguments, Settings, infotext, X/Y/Z axes, and above all the undo.
-
-`modules` is stubbed with the few names that are used. A fake `p` samples a real, tiny U-Net as the WebUI does: the denoiser
-callback before each call, and another U-Net in the middle where a refiner would load one.
-"""
+"""The WebUI's edge without a WebUI: arguments, Settings, infotext, X/Y/Z axes, and where the controls stand."""
 
 from __future__ import annotations
 
 import copy
 import importlib.util
-import sys
 from functools import partial
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
 import pytest
-import torch
-from contract import snapshot
-from unets import fresh, inputs
+import webui_stubs
+from unets import fresh
+from webui_stubs import ENTRY, SKIP, P, loaded, script_callbacks, scripts, shared
 
-from lib_unetmod import inspect_unet, what_is_on
 from lib_unetmod.selection import INFOTEXT_NOTE
-
-ENTRY = "UNet Mod skip blocks"
-SKIP = {"skip_blocks": {"middle": True, "levels": 1}}
-
-
-class Option:
-    def __init__(self, default: Any = None, label: str = "", **_: Any) -> None:
-        self.default, self.label = default, label
-
-    def info(self, _text: str) -> Option:
-        return self
-
-
-class Opts(SimpleNamespace):
-    def add_option(self, key: str, option: Option) -> None:
-        self.options[key] = option
-        self.data.setdefault(key, option.default)
-
-
-def stub(name: str, **names: Any) -> ModuleType:
-    module = ModuleType(name)
-    vars(module).update(names)
-    sys.modules[name] = module
-    return module
-
-
-shared = stub("modules.shared", opts=Opts(data={}, options={}), OptionInfo=Option, OptionHTML=Option, sd_model=None)
-scripts = stub("modules.scripts", scripts_current=object(), scripts_data=[], AlwaysVisible=object(), Script=object)
-sd_unet = stub("modules.sd_unet", current_unet=None)
-script_callbacks = stub("modules.script_callbacks")
-modules = stub("modules", shared=shared, scripts=scripts, sd_unet=sd_unet, script_callbacks=script_callbacks, __path__=[])
-
-from lib_unetmod.webui import api, infotext, page, sampling, settings, xyz  # noqa: E402
-
-
-class P:
-    """What the WebUI calls `p`: its `sample` calls the U-Net `steps` times."""
-
-    def __init__(
-        self, unets: list[Any], steps: int = 2, ends_with: BaseException | None = None, hires: bool = False
-    ) -> None:
-        self.unets, self.steps, self.ends_with, self.hires = unets, steps, ends_with, hires
-        self.extra_generation_params: dict[str, Any] = {"Size": "64x64"}
-        self.comments: dict[str, int] = {}
-        self.is_hr_pass = False
-        self.seen: list[tuple[str, int]] = []
-
-    def comment(self, text: str) -> None:
-        self.comments[text] = 1
-
-    def sample(self) -> list[torch.Tensor]:
-        results = []
-        for is_hr_pass in (False, True) if self.hires else (False,):
-            self.is_hr_pass = is_hr_pass
-            sampling.begin_pass(self)
-            for step in range(self.steps):
-                unet = self.unets[min(step, len(self.unets) - 1)]
-                shared.sd_model = loaded(unet)
-                sampling.on_cfg_denoiser(None)
-                run = sampling._current.run if sampling._current else None
-                self.seen.append((run.pass_name if run else "", len(what_is_on(unet))))
-                results.append(unet(**inputs(self.family)))
-            if self.ends_with is not None:
-                raise self.ends_with
-        return results
-
-    family = "sd1"
-
-
-def loaded(unet: Any) -> SimpleNamespace:
-    return SimpleNamespace(model=SimpleNamespace(diffusion_model=unet), num_timesteps=1000)
-
-
-def generate(p: P, *args: Any, axes: dict[str, Any] | None = None) -> list[torch.Tensor]:
-    """One generation as the WebUI goes through it."""
-    shared.sd_model = loaded(p.unets[0])
-    sampling.prepare(p, api.with_axes(api.read(args, settings.read()), axes or {}))
-    sampling.arm(p)
-    return p.sample()
+from lib_unetmod.webui import api, infotext, page, sampling, settings, xyz
 
 
 @pytest.fixture(autouse=True)
 def fresh_webui():
-    shared.opts.data.clear()
-    sd_unet.current_unet = None
+    webui_stubs.reset()
     yield
     assert sampling._current is None
-
-
-@pytest.fixture(scope="module")
-def sd1():
-    return fresh("sd1")
-
-
-@pytest.fixture(scope="module")
-def sdxl():
-    return fresh("sdxl")
-
-
-def test_acts_while_sampling_and_leaves_nothing(sd1):
-    before, plain = snapshot(sd1), generate(P([sd1]))
-    p = P([sd1])
-    on = generate(p, SKIP)
-    assert not torch.equal(on[0], plain[0]) and all(count for _, count in p.seen)
-    assert p.extra_generation_params == {"Size": "64x64", ENTRY: "middle=true; levels=1"}
-    assert snapshot(sd1) == before and "sample" not in vars(p)
-    assert torch.equal(generate(P([sd1]))[0], plain[0])
-
-
-@pytest.mark.parametrize("error", [RuntimeError("broken"), KeyboardInterrupt(), GeneratorExit(), MemoryError()])
-def test_undone_whatever_ends_the_sampling(sd1, error):
-    before = snapshot(sd1)
-    with pytest.raises(type(error)):
-        generate(P([sd1], ends_with=error), SKIP)
-    assert snapshot(sd1) == before and sampling._current is None
-
-
-def test_a_shadow_acts_once_and_then_passes_on(sd1):
-    p = P([sd1])
-    shared.sd_model = loaded(sd1)
-    sampling.prepare(p, api.read([SKIP], settings.read()))
-    sampling.arm(p)
-    kept = p.sample
-    kept()
-    kept()
-    p.sample()
-    assert [count > 0 for _, count in p.seen] == [True, True, False, False, False, False]
-
-
-def test_batches_and_reused_p_are_modified_once_each(sd1):
-    p = P([sd1], steps=1)
-    generate(p, SKIP)
-    sampling.arm(p)
-    p.sample()
-    generate(p, SKIP)
-    assert len({count for _, count in p.seen}) == 1
-
-
-def test_a_copied_p_samples_itself(sd1):
-    p = P([sd1])
-    sampling.prepare(p, api.read([SKIP], settings.read()))
-    sampling.arm(p)
-    cell = copy.copy(p)
-    cell.seen = []
-    generate(cell)
-    assert cell.seen and not p.seen and all(count == 0 for _, count in cell.seen)
-
-
-@pytest.mark.parametrize("first", [True, False])
-def test_a_foreign_shadow_survives(sd1, first):
-    p, calls = P([sd1], steps=1), []
-
-    def put_on_foreign() -> None:
-        original = p.sample
-        p.sample = lambda: calls.append(1) or original()
-
-    shared.sd_model = loaded(sd1)
-    sampling.prepare(p, api.read([SKIP], settings.read()))
-    steps = [put_on_foreign, lambda: sampling.arm(p)]
-    for step in steps if first else reversed(steps):
-        step()
-    foreign = vars(p)["sample"] if not first else None
-    p.sample()
-    p.sample()
-    assert calls == [1, 1] and [count > 0 for _, count in p.seen] == [True, False]
-    assert foreign is None or vars(p)["sample"] is foreign
-
-
-def test_follows_a_refiner_and_says_what_it_refuses(sd1, sdxl):
-    before = snapshot(sd1), snapshot(sdxl)
-    p = P([sd1, sdxl])
-    shared.sd_model = loaded(sd1)
-
-    def sample() -> None:
-        for unet in (sd1, sdxl, sd1):
-            shared.sd_model = loaded(unet)
-            sampling.on_cfg_denoiser(None)
-            p.seen.append(("", len(what_is_on(unet))))
-
-    p.sample = sample
-    sampling.prepare(p, api.read([{"skip_blocks": {"levels": 3}}], settings.read()))
-    sampling.arm(p)
-    p.sample()
-    assert [count > 0 for _, count in p.seen] == [True, False, True]
-    assert "levels is 3" in p.extra_generation_params[INFOTEXT_NOTE]
-    assert (snapshot(sd1), snapshot(sdxl)) == before
-
-
-def test_passes_are_announced(sd1):
-    p = P([sd1], steps=1, hires=True)
-    generate(p, SKIP)
-    assert [name for name, _ in p.seen] == ["first", "hires"]
-    p = P([sd1], steps=1)
-    p.init_images = [object()]
-    generate(p, SKIP)
-    assert [name for name, _ in p.seen] == ["img2img"]
-
-
-def test_inner_generation_during_sampling_keeps_the_outer_run(sd1):
-    outer = P([sd1], steps=1)
-    sample = outer.sample
-
-    def with_inner() -> None:
-        run = sampling._current.run
-        generate(P([sd1], steps=1), SKIP)
-        assert sampling._current.run is run
-        sample()
-
-    outer.sample = with_inner
-    generate(outer, SKIP)
-    assert all(count for _, count in outer.seen)
-
-
-@pytest.mark.parametrize(
-    ("unet", "word"),
-    [(torch.nn.Linear(2, 2), "only the U-Nets of Stable Diffusion"), (None, "no U-Net")],
-)
-def test_a_model_that_cannot_be_modified_is_said(unet, word):
-    p = P([unet])
-    p.sample = lambda: "picture"
-    assert generate(p, SKIP) == "picture"
-    assert word in p.extra_generation_params[INFOTEXT_NOTE] and ENTRY not in p.extra_generation_params
-    assert any(word in comment for comment in p.comments)
-
-
-def test_live_sd_unet_and_rivals_are_said_once(sd1, capsys):
-    sd_unet.current_unet = SimpleNamespace(option=SimpleNamespace(label="TRT"))
-    p = P([sd1])
-    generate(p, SKIP)
-    assert "TRT" in p.extra_generation_params[INFOTEXT_NOTE] and all(count == 0 for _, count in p.seen)
-    sd_unet.current_unet = None
-    p = P([sd1])
-    p.get_token_merging_ratio = lambda for_hr=False: 0.5
-    generate(p, SKIP)
-    sampling.arm(p)
-    p.sample()
-    assert capsys.readouterr().out.count("token merging") == 1
-    assert p.extra_generation_params[ENTRY] and "token merging" in p.extra_generation_params[INFOTEXT_NOTE]
-
-
-def test_cells_of_a_plot_do_not_share_our_entries(sd1):
-    p = P([sd1])
-    on, off = copy.copy(p), copy.copy(p)
-    generate(on, axes={"skip_blocks.levels": "2"})
-    generate(off, axes={"skip_blocks.levels": "2", "switch": "false"})
-    assert on.extra_generation_params[ENTRY] == "levels=2"
-    assert off.extra_generation_params == {"Size": "64x64"} == p.extra_generation_params
 
 
 def test_arguments_in_every_form():
@@ -284,7 +39,7 @@ def test_arguments_in_every_form():
         assert not choice.on and len(choice.problems) == 1
 
 
-def test_settings_are_where_page_and_api_start():
+def test_settings_are_where_page_and_api_start(capsys):
     key = "unetmod_skip_blocks"
     settings.add_options()
     assert shared.opts.options[key].default == ""
@@ -307,6 +62,8 @@ def test_settings_are_where_page_and_api_start():
     for damaged in ("levels=many", "freeze", "levels=1, middle=true", "="):
         shared.opts.data[key] = damaged
         assert settings.read().knobs == {} and len(settings.read().problems) == 1
+        shared.opts.options[key].onchange()
+        assert capsys.readouterr().out.count("cannot be read") == 1
     shared.opts.data[key] = 3
     assert settings.read() == settings.Defaults()
 
@@ -408,8 +165,8 @@ def test_the_api_starts_without_values(monkeypatch):
     assert api.read([control.value or None for control in stand_ins], settings.Defaults()).on is False
 
 
-def test_the_script_file(monkeypatch, sd1):
-    registered: dict[str, Any] = {}
+def test_the_script_file(monkeypatch):
+    unet, registered = fresh("sd1"), {}
     for name in ("on_ui_settings", "on_cfg_denoiser"):
         register = partial(registered.__setitem__, name)
         monkeypatch.setattr(script_callbacks, name, register, raising=False)
@@ -420,10 +177,10 @@ def test_the_script_file(monkeypatch, sd1):
     spec.loader.exec_module(module)
     assert registered["on_cfg_denoiser"] is sampling.on_cfg_denoiser
     registered["on_ui_settings"]()
-    script, p = module.UNetModScript(), P([sd1])
+    script, p = module.UNetModScript(), P([unet])
     assert script.title().lower() == "unet mod" and script.show(True) is script.show(False)
-    shared.sd_model = loaded(sd1)
+    shared.sd_model = loaded(unet)
     script.process(p, SKIP)
     script.process_batch(p, SKIP, batch_number=0)
     p.sample()
-    assert all(count for _, count in p.seen) and inspect_unet(sd1).family == "sd1"
+    assert all(count for _, count in p.seen)

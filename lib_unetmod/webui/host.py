@@ -1,7 +1,8 @@
 """Which WebUI this is: where its U-Net is, what else acts on it, and how it tells its user something.
 
 The only file that differs from host to host. AUTOMATIC1111 keeps the U-Net in `sd_model.model.diffusion_model`; Forge keeps
-it behind a patcher, of which no reference may be held, because its memory management counts them.
+it behind a patcher, of which no reference may be held, because its memory management counts them. Tried in AUTOMATIC1111
+1.10.1; written for Forge from its source, and not tried in a running one.
 """
 
 from __future__ import annotations

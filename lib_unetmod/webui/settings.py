@@ -7,13 +7,14 @@ with it, and so does a request to the API; a method without a line starts off, o
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from modules import shared
 
 from ..registry import METHODS, SHARED_KNOBS, Method, knobs
 from ..selection import INFOTEXT_PREFIX, Selection, from_infotext
-from . import controls
+from . import controls, host
 
 SECTION = ("unetmod", "UNet Mod")
 
@@ -51,26 +52,39 @@ def add_options() -> None:
     explanation = shared.OptionHTML(_EXPLANATION)
     _add("unetmod_explanation", explanation)
     for method in controls.ordered_methods():
-        _add(_key(method.name), shared.OptionInfo("", method.title).info(_own_knobs(method)))
+        complain = partial(_complain, method.name)
+        _add(_key(method.name), shared.OptionInfo("", method.title, onchange=complain).info(_own_knobs(method)))
 
 
 def read() -> Defaults:
     """What Settings say now. A line that cannot be read counts as empty, with a sentence."""
     chosen, ticked, problems = {}, set(), []
     for name in METHODS:
-        line = shared.opts.data.get(_key(name))
-        if not isinstance(line, str) or not line.strip():
-            continue
-        off, entry = _split_off(line)
-        key = INFOTEXT_PREFIX + name.replace("_", " ")
-        selection, notes = from_infotext({key: entry})
-        if notes:
-            problems.append(f"Settings: the line of {METHODS[name].title} cannot be read and is left out: {line[:80]}")
-            continue
+        off, selection, problem = _line(name)
         chosen.update(selection)
-        if not off:
+        if problem:
+            problems.append(problem)
+        elif selection and not off:
             ticked.add(name)
     return Defaults(chosen, frozenset(ticked), tuple(problems))
+
+
+def _line(name: str) -> tuple[bool, Selection, str]:
+    """Of one method's line: whether it begins with off, the knobs it sets, and what is wrong with it."""
+    line = shared.opts.data.get(_key(name))
+    if not isinstance(line, str) or not line.strip():
+        return False, {}, ""
+    off, entry = _split_off(line)
+    selection, unread = from_infotext({INFOTEXT_PREFIX + name.replace("_", " "): entry})
+    if unread:
+        return off, {}, f"Settings: the line of {METHODS[name].title} cannot be read and is left out: {line[:80]}"
+    return off, selection, ""
+
+
+def _complain(name: str) -> None:
+    _, _, problem = _line(name)
+    if problem:
+        host.warn(problem)
 
 
 def _split_off(line: str) -> tuple[bool, str]:
