@@ -15,7 +15,7 @@ from lib_unetmod import SkipBlocks, modified
 from lib_unetmod.playground.model import load
 
 PROMPTS = ("red apple", "smiling cat", "rocket", "tree", "fish", "house", "guitar", "umbrella")
-FITS = ("shortcut", "repeat", "zeros")
+FITS = ("zeros", "repeat", "shortcut")
 
 
 def main() -> None:
@@ -31,7 +31,9 @@ def main() -> None:
     }
     change = {key: [] for key in configs}
     scheduler = DDIMScheduler(
-        trained_betas=1 - model.alphas_cumprod / torch.cat([torch.ones(1), model.alphas_cumprod[:-1]]),
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
         prediction_type=model.prediction_type,
         clip_sample=False,
     )

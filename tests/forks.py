@@ -50,16 +50,31 @@ class Fork:
 
 
 FORGE = Fork(
-    "forge", "IntegratedUNet2DConditionModel", walks_layers=False, resblock_options=True, attention_options=True,
-    in_place=True, resize=None,
+    "forge",
+    "IntegratedUNet2DConditionModel",
+    walks_layers=False,
+    resblock_options=True,
+    attention_options=True,
+    in_place=True,
+    resize=None,
 )
 FORGE_CLASSIC = Fork(
-    "forge_classic", "UNetModel", walks_layers=True, resblock_options=False, attention_options=True,
-    in_place=True, resize=None,
+    "forge_classic",
+    "UNetModel",
+    walks_layers=True,
+    resblock_options=False,
+    attention_options=True,
+    in_place=True,
+    resize=None,
 )
 REFORGE = Fork(
-    "reforge", "UNetModel", walks_layers=True, resblock_options=False, attention_options=False,
-    in_place=False, resize="bicubic",
+    "reforge",
+    "UNetModel",
+    walks_layers=True,
+    resblock_options=False,
+    attention_options=False,
+    in_place=False,
+    resize="bicubic",
 )
 
 
@@ -71,8 +86,11 @@ def adapt_for_fork(unet: nn.Module, fork: Fork) -> nn.Module:
     """
     unet = copy.deepcopy(unet)
     adapters: list[tuple[type | tuple[type, ...], type]] = [
-        (UNETS, _ForkUNet), (BLOCKS, _ForkBlock), (UPSAMPLES, _ForkUpsample),
-        (SPATIAL_TRANSFORMERS, _ForkSpatialTransformer), (TRANSFORMER_BLOCKS, _ForkTransformerBlock),
+        (UNETS, _ForkUNet),
+        (BLOCKS, _ForkBlock),
+        (UPSAMPLES, _ForkUpsample),
+        (SPATIAL_TRANSFORMERS, _ForkSpatialTransformer),
+        (TRANSFORMER_BLOCKS, _ForkTransformerBlock),
         (ATTENTIONS, _ForkOptionsAttention if fork.attention_options else _ForkAttention),
     ]
     if fork.resblock_options:
@@ -219,8 +237,9 @@ class _ForkAttention:
         if value is None:
             return super().forward(x, context=context, mask=mask)
         keys = x if context is None else context
-        q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-                   for t in (self.to_q(x), self.to_k(keys), self.to_v(value)))
+        q, k, v = (
+            t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (self.to_q(x), self.to_k(keys), self.to_v(value))
+        )
         return self.to_out(F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2))
 
 

@@ -50,8 +50,10 @@ def test_family_is_shaped_like_the_original_and_stays_of_order_one(family):
 def test_pruned_unet_has_the_depths_of_ssd1b():
     unet = unets.ssd1b()
     depths = [
-        [sum(len(layer.transformer_blocks) for layer in block if isinstance(layer, unets.SPATIAL_TRANSFORMERS))
-         for block in blocks]
+        [
+            sum(len(layer.transformer_blocks) for layer in block if isinstance(layer, unets.SPATIAL_TRANSFORMERS))
+            for block in blocks
+        ]
         for blocks in (unet.input_blocks, unet.output_blocks)
     ]
     assert depths == [[0, 0, 0, 0, 2, 2, 0, 4, 4], [4, 4, 10, 2, 1, 1, 0, 0, 0]]
@@ -149,7 +151,10 @@ def test_who_is_called_with_what(host: Host, family):
     resblock, transformer = unet.input_blocks[5]
     upsample = next(layer for block in unet.output_blocks for layer in block if isinstance(layer, unets.UPSAMPLES))
     watched = {
-        "unet": unet, "block": unet.input_blocks[0], "resblock": resblock, "transformer": transformer,
+        "unet": unet,
+        "block": unet.input_blocks[0],
+        "resblock": resblock,
+        "transformer": transformer,
         "upsample": upsample,
         "attn1": transformer.transformer_blocks[0].attn1,
     }
@@ -199,9 +204,7 @@ def test_controlnet_hook_comes_off_and_its_bank_reaches_attn1():
     hook = ControlNetHook(unet, reference=True, bank=True)
     lengths = []
     attention = unet.input_blocks[1][1].transformer_blocks[0].attn1
-    attention.register_forward_pre_hook(
-        lambda _, args, kwargs: lengths.append(kwargs["context"].shape[1]), with_kwargs=True
-    )
+    attention.register_forward_pre_hook(lambda _, args, kwargs: lengths.append(kwargs["context"].shape[1]), with_kwargs=True)
     with webui_cat():
         assert difference(unets.call(unet, inputs), plain) > 1e-3
     assert lengths == [128, 256]

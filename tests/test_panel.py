@@ -150,7 +150,7 @@ def test_hostile_values_never_raise(value: Any) -> None:
 
 def test_value_that_cannot_be_read_is_reported_and_not_dropped() -> None:
     values = Panel.values(True, {"skip_blocks": {"middle": True}})
-    values[Panel.values(True, {}).index("shortcut")] = "glue"
+    values[Panel.values(True, {}).index("zeros")] = "glue"
     _, selection = Panel.selection(values)
     configs, problems = configs_of(selection)
     assert not configs

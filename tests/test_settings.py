@@ -44,7 +44,7 @@ def test_values_are_read_from_what_pages_and_requests_supply(given, expected):
         (dict(middle=2), "middle is 2"),
         (dict(blocks=[1]), "blocks is [1]; it takes names separated by spaces."),
         (dict(blocks={"a": 1}), "blocks is {'a': 1}"),
-        (dict(fit="stretch"), "it takes shortcut or repeat or zeros."),
+        (dict(fit="stretch"), "it takes zeros or repeat or shortcut."),
         (dict(start=0.9, end=0.1), "start must not be above end"),
     ],
 )

@@ -86,7 +86,7 @@ def test_deeper_levels_are_widened_by_the_models_own_shortcut(family, levels, le
     shortcuts = [unet.input_blocks[i][0].skip_connection for i in widening]
     assert all(isinstance(shortcut, nn.Conv2d) and shortcut.kernel_size == (1, 1) for shortcut in shortcuts)
     expected = forward_without(unet, step, left_in, False, left_out, fit=nn.Sequential(*shortcuts))
-    assert torch.equal(skipped(unet, SkipBlocks(middle=True, levels=levels), step), expected)
+    assert torch.equal(skipped(unet, SkipBlocks(middle=True, levels=levels, fit="shortcut"), step), expected)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_the_kept_middle_runs_at_the_resolution_of_the_entry():
     expected = forward_without(unet, step, range(6, 9), True, range(3), fit=unet.input_blocks[7][0].skip_connection)
     assert seen.pop()[-2:] == (8, 12)
     seen.clear()
-    assert torch.equal(skipped(unet, SkipBlocks(levels=1), step), expected)
+    assert torch.equal(skipped(unet, SkipBlocks(levels=1, fit="shortcut"), step), expected)
     assert seen[0][-2:] == (8, 12)
 
 

@@ -59,9 +59,21 @@ SSD1B_DEPTHS = {
 def sd1(width: int = 32, in_channels: int = 4) -> nn.Module:
     """SD1.x: four levels, one transformer block wherever there is attention, 1x1 convolutions as its projections."""
     return _build(
-        "sd1", ldm.UNetModel, image_size=32, in_channels=in_channels, out_channels=4, model_channels=width,
-        channel_mult=[1, 2, 4, 4], num_res_blocks=2, attention_resolutions=[4, 2, 1], num_heads=4,
-        use_spatial_transformer=True, transformer_depth=1, context_dim=24, legacy=False, use_checkpoint=False,
+        "sd1",
+        ldm.UNetModel,
+        image_size=32,
+        in_channels=in_channels,
+        out_channels=4,
+        model_channels=width,
+        channel_mult=[1, 2, 4, 4],
+        num_res_blocks=2,
+        attention_resolutions=[4, 2, 1],
+        num_heads=4,
+        use_spatial_transformer=True,
+        transformer_depth=1,
+        context_dim=24,
+        legacy=False,
+        use_checkpoint=False,
     )
 
 
@@ -69,10 +81,22 @@ def sd1(width: int = 32, in_channels: int = 4) -> nn.Module:
 def sd2(width: int = 32) -> nn.Module:
     """SD2.x: SD1's layout with linear projections, a fixed size per head, and another context size."""
     return _build(
-        "sd2", ldm.UNetModel, image_size=32, in_channels=4, out_channels=4, model_channels=width,
-        channel_mult=[1, 2, 4, 4], num_res_blocks=2, attention_resolutions=[4, 2, 1], num_head_channels=16,
-        use_spatial_transformer=True, use_linear_in_transformer=True, transformer_depth=1, context_dim=32,
-        legacy=False, use_checkpoint=False,
+        "sd2",
+        ldm.UNetModel,
+        image_size=32,
+        in_channels=4,
+        out_channels=4,
+        model_channels=width,
+        channel_mult=[1, 2, 4, 4],
+        num_res_blocks=2,
+        attention_resolutions=[4, 2, 1],
+        num_head_channels=16,
+        use_spatial_transformer=True,
+        use_linear_in_transformer=True,
+        transformer_depth=1,
+        context_dim=32,
+        legacy=False,
+        use_checkpoint=False,
     )
 
 
@@ -91,9 +115,20 @@ def sdxl(width: int = 32) -> nn.Module:
 def refiner(width: int = 32) -> nn.Module:
     """SDXL refiner: four levels, attention on the two in between and in the middle (width 384 in the original)."""
     return _build(
-        "refiner", sgm.UNetModel, in_channels=4, out_channels=4, model_channels=width, channel_mult=[1, 2, 4, 4],
-        num_res_blocks=2, attention_resolutions=[4, 2], num_head_channels=16, transformer_depth=4,
-        context_dim=[40] * 4, use_linear_in_transformer=True, num_classes="sequential", adm_in_channels=80,
+        "refiner",
+        sgm.UNetModel,
+        in_channels=4,
+        out_channels=4,
+        model_channels=width,
+        channel_mult=[1, 2, 4, 4],
+        num_res_blocks=2,
+        attention_resolutions=[4, 2],
+        num_head_channels=16,
+        transformer_depth=4,
+        context_dim=[40] * 4,
+        use_linear_in_transformer=True,
+        num_classes="sequential",
+        adm_in_channels=80,
         use_checkpoint=False,
     )
 
@@ -108,12 +143,17 @@ def ssd1b(width: int = 32) -> nn.Module:
             for layer in block:
                 if isinstance(layer, SPATIAL_TRANSFORMERS):
                     # sgm gives every block of a level one depth, 2 at level 2, which is enough for level 2 here.
-                    del layer.transformer_blocks[SSD1B_DEPTHS[side][index]:]
+                    del layer.transformer_blocks[SSD1B_DEPTHS[side][index] :]
     return unet
 
 
 FAMILIES: dict[str, Callable[[], nn.Module]] = {
-    "sd1": sd1, "sd2": sd2, "inpainting": inpainting, "sdxl": sdxl, "refiner": refiner, "ssd1b": ssd1b,
+    "sd1": sd1,
+    "sd2": sd2,
+    "inpainting": inpainting,
+    "sdxl": sdxl,
+    "refiner": refiner,
+    "ssd1b": ssd1b,
 }
 
 
@@ -123,8 +163,13 @@ def fresh(family: str | Callable[[], nn.Module]) -> nn.Module:
 
 
 def inputs(
-    unet_or_family: nn.Module | str, batch: int = 2, height: int = 16, width: int = 16, tokens: int = 77,
-    seed: int = 0, timestep: float = 500,
+    unet_or_family: nn.Module | str,
+    batch: int = 2,
+    height: int = 16,
+    width: int = 16,
+    tokens: int = 77,
+    seed: int = 0,
+    timestep: float = 500,
 ) -> dict[str, Any]:
     """Seeded arguments for one call, sized for this U-Net.
 
@@ -168,9 +213,19 @@ def _resolve(unet: nn.Module | str | Callable[[], nn.Module]) -> nn.Module:
 
 def _sdxl_config(width: int, depth: list[int]) -> dict[str, Any]:
     return {
-        "in_channels": 4, "out_channels": 4, "model_channels": width, "channel_mult": [1, 2, 4], "num_res_blocks": 2,
-        "attention_resolutions": [4, 2], "num_head_channels": 16, "transformer_depth": depth, "context_dim": 64,
-        "use_linear_in_transformer": True, "num_classes": "sequential", "adm_in_channels": 88, "use_checkpoint": False,
+        "in_channels": 4,
+        "out_channels": 4,
+        "model_channels": width,
+        "channel_mult": [1, 2, 4],
+        "num_res_blocks": 2,
+        "attention_resolutions": [4, 2],
+        "num_head_channels": 16,
+        "transformer_depth": depth,
+        "context_dim": 64,
+        "use_linear_in_transformer": True,
+        "num_classes": "sequential",
+        "adm_in_channels": 88,
+        "use_checkpoint": False,
     }
 
 

@@ -9,6 +9,7 @@ stand as JSON in the file's metadata, so that one file says everything needed to
     v = model.unet(noisy, timesteps, context=context)       # noisy (1, 4, h, w); v-prediction
     picture = model.decode(latent)                          # (1, 3, 8h, 8w) in [-1, 1]
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -26,14 +27,30 @@ CHECKPOINT = Path(__file__).parent / "checkpoint" / "emoji.safetensors"
 
 ARCHITECTURE: dict[str, Any] = {
     "unet": {
-        "image_size": 16, "in_channels": 4, "out_channels": 4, "model_channels": 32, "channel_mult": [1, 2, 4, 4],
-        "num_res_blocks": 2, "attention_resolutions": [4, 2, 1], "num_head_channels": 32,
-        "use_spatial_transformer": True, "transformer_depth": 1, "context_dim": 128, "legacy": False,
+        "image_size": 16,
+        "in_channels": 4,
+        "out_channels": 4,
+        "model_channels": 32,
+        "channel_mult": [1, 2, 4, 4],
+        "num_res_blocks": 2,
+        "attention_resolutions": [4, 2, 1],
+        "num_head_channels": 32,
+        "use_spatial_transformer": True,
+        "transformer_depth": 1,
+        "context_dim": 128,
+        "legacy": False,
         "use_checkpoint": False,
     },
     "vae": {
-        "z_channels": 4, "resolution": 128, "in_channels": 3, "out_ch": 3, "ch": 32, "ch_mult": [1, 1, 2, 3],
-        "num_res_blocks": 1, "attn_resolutions": [], "double_z": True,
+        "z_channels": 4,
+        "resolution": 128,
+        "in_channels": 3,
+        "out_ch": 3,
+        "ch": 32,
+        "ch_mult": [1, 1, 2, 3],
+        "num_res_blocks": 1,
+        "attn_resolutions": [],
+        "double_z": True,
     },
     "text": {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4},
     "vocabulary": [],
@@ -107,10 +124,16 @@ class SmallModel(nn.Module):
         self.tokenizer = WordTokenizer(architecture["vocabulary"])
         self.unet = UNetModel(**architecture["unet"])
         self.vae = AutoencoderKL(architecture["vae"])
-        self.text_encoder = CLIPTextModel(CLIPTextConfig(
-            vocab_size=len(self.tokenizer), max_position_embeddings=WordTokenizer.length,
-            bos_token_id=self.tokenizer.begin, eos_token_id=self.tokenizer.end, pad_token_id=self.tokenizer.end,
-            **architecture["text"]))
+        self.text_encoder = CLIPTextModel(
+            CLIPTextConfig(
+                vocab_size=len(self.tokenizer),
+                max_position_embeddings=WordTokenizer.length,
+                bos_token_id=self.tokenizer.begin,
+                eos_token_id=self.tokenizer.end,
+                pad_token_id=self.tokenizer.end,
+                **architecture["text"],
+            )
+        )
         self.prediction_type: str = architecture["prediction_type"]
         self.scale_factor: float = architecture["scale_factor"]
         # SD1's "scaled linear" schedule: betas are linear in their square roots
@@ -147,19 +170,27 @@ def build(architecture: dict[str, Any] | None = None, vocabulary: list[str] | No
 
 
 _TEXT = "cond_stage_model.transformer.text_model."
-_PREFIXES = (("unet.", "model.diffusion_model."), ("vae.", "first_stage_model."),
-             ("text_encoder.text_model.", _TEXT), ("text_encoder.", _TEXT))
+_PREFIXES = (
+    ("unet.", "model.diffusion_model."),
+    ("vae.", "first_stage_model."),
+    ("text_encoder.text_model.", _TEXT),
+    ("text_encoder.", _TEXT),
+)
 
 
 def to_checkpoint(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Our module names to ldm's. transformers 5 dropped `text_model.` from the names; ldm's layout has it."""
-    return {theirs + name[len(ours):]: tensor for name, tensor in state.items()
-            for ours, theirs in [next(pair for pair in _PREFIXES if name.startswith(pair[0]))]
-            if not name.endswith("position_ids")}
+    return {
+        theirs + name[len(ours) :]: tensor
+        for name, tensor in state.items()
+        for ours, theirs in [next(pair for pair in _PREFIXES if name.startswith(pair[0]))]
+        if not name.endswith("position_ids")
+    }
 
 
-def load(path: str | Path = CHECKPOINT, device: str | torch.device = "cpu",
-         dtype: torch.dtype = torch.float32) -> SmallModel:
+def load(
+    path: str | Path = CHECKPOINT, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+) -> SmallModel:
     """The trained model of a checkpoint file, in eval mode, without gradients."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"There is no checkpoint at {path}: `python -m training` makes one.")
@@ -168,7 +199,8 @@ def load(path: str | Path = CHECKPOINT, device: str | torch.device = "cpu",
         if "architecture" not in metadata:
             raise ValueError(f"{path} is not the playground's checkpoint: its metadata names no architecture.")
         stored = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - it is no dict
-    model = build(json.loads(metadata["architecture"]))
+    with torch.random.fork_rng(devices=[]):  # the untrained weights are drawn, and thrown away
+        model = build(json.loads(metadata["architecture"]))
     state = model.state_dict()
     wanted = to_checkpoint({name: name for name in state})  # type: ignore[dict-item]
     missing = [key for key in wanted if key not in stored]
