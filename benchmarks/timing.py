@@ -10,23 +10,40 @@ from collections.abc import Callable, Mapping
 import torch
 
 
-def in_turn(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each way, one run of each a round, after a round that is not counted."""
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+def in_turn(
+    ways: Mapping[str, Callable[[], object]], rounds: int, over: str | None = None
+) -> dict[str, list[tuple[float, float]]]:
+    """Seconds of each way, one run of each a round, after a round that is not counted.
+
+    Beside each stand the seconds of the way `over`, run immediately before it (its own, where `over` is None).
+    """
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     for counted in [False] + [True] * rounds:
         for name, run in ways.items():
-            began = time.perf_counter()
-            run()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
+            beside = timed(ways[over]) if over not in (None, name) else None
+            own = timed(run)
             if counted:
-                seconds[name].append(time.perf_counter() - began)
+                seconds[name].append((own, own if beside is None else beside))
     return seconds
 
 
-def ratio(seconds: Mapping[str, list[float]], name: str, over: str) -> float:
-    """Median over the rounds of one way's time over another's in the same round."""
-    return statistics.median(a / b for a, b in zip(seconds[name], seconds[over], strict=True))
+def timed(run: Callable[[], object]) -> float:
+    """Seconds of one run, the GPU's part included."""
+    began = time.perf_counter()
+    run()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
+
+
+def median(seconds: Mapping[str, list[tuple[float, float]]], name: str) -> float:
+    """Median seconds of one way."""
+    return statistics.median(own for own, _ in seconds[name])
+
+
+def ratio(seconds: Mapping[str, list[tuple[float, float]]], name: str) -> float:
+    """One way's time over that of the way it was run beside, each in its least disturbed round."""
+    return min(own for own, _ in seconds[name]) / min(beside for _, beside in seconds[name])
 
 
 def device() -> str:

@@ -105,6 +105,12 @@ class Config:
         """Whether the method acts in the pass "first", "hires" or "img2img"."""
         return {"first": self.first_pass, "hires": self.hires_pass, "img2img": self.img2img}[pass_name]
 
+    def overlaps(self, other: Config) -> bool:
+        """Whether both act in one pass at one progress."""
+        passes = ("first_pass", "hires_pass", "img2img")
+        together = any(getattr(self, name) and getattr(other, name) for name in passes)
+        return together and max(self.start, other.start) < min(self.end, other.end)
+
     @property
     def neutral(self) -> bool:
         """Whether these settings change nothing, so that nothing is installed. Methods refine `changes_nothing`."""
@@ -162,7 +168,10 @@ def knobs(config: type[Config]) -> tuple[Knob, ...]:
 
 @dataclass(frozen=True)
 class Method:
-    """A registered method. `group` is "speed", "resolution" or "detail"; a lower `order` stands further outside."""
+    """A registered method. `group` is "speed", "resolution" or "detail"; a lower `order` stands further outside.
+
+    `excludes` gives the reason, as the end of a sentence, for each other method with which it cannot act at one time.
+    """
 
     name: str
     title: str
@@ -170,6 +179,7 @@ class Method:
     order: int
     config: type[Config]
     edits: Edits
+    excludes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def idea(self) -> str:
@@ -181,13 +191,15 @@ class Method:
 METHODS: dict[str, Method] = {}
 
 
-def method(config: type[Config], *, title: str, group: str, order: int) -> Callable[[Edits], Edits]:
+def method(
+    config: type[Config], *, title: str, group: str, order: int, excludes: Mapping[str, str] | None = None
+) -> Callable[[Edits], Edits]:
     """Register the decorated function, which yields the edits for a config, under the config's snake-case name."""
 
     def register(edits: Edits) -> Edits:
         name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", config.__name__).lower()
         config.title = title
-        METHODS[name] = Method(name, title, group, order, config, edits)
+        METHODS[name] = Method(name, title, group, order, config, edits, dict(excludes or {}))
         return edits
 
     return register

@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import zlib
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from types import TracebackType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from .patching import Edit, Installed, Wrapper, watch_calls, what_is_on
 from .registry import Config, ConfigError, Method, method_of
 from .schedule import PASSES, Clock, Traversal
+from .streams import Streams
 from .unet_map import UNetMap, inspect_unet
 
 _BEFORE_ALL_METHODS = -1
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """What a host says of its batch: classifier-free guidance's scale, and which rows it joins.
+
+    Attributes:
+        scale: of classifier-free guidance; at 1 the unconditional rows do not count.
+        partner: (B,) for each row of a call the row that holds the same picture's conditional input; a conditional row is
+            its own partner. Calls of another batch size are not described.
+    """
+
+    scale: float
+    partner: tuple[int, ...]
 
 
 @dataclass(eq=False)
@@ -33,13 +51,23 @@ class Run:
         map: what the U-Net has (`UNetMap`).
         clock: evaluations, traversals and progress (`Clock`).
         notes: sentences for the user, each once: where a method stood aside, and why.
+        vae: the autoencoder that decodes the latents, for the methods that act on it too; None where there is none.
+        guidance: what the host said of the rows of its calls, None where it said nothing.
     """
 
-    def __init__(self, unet: nn.Module, configs: Sequence[Config], pass_name: str, timesteps: int) -> None:
+    def __init__(
+        self, unet: nn.Module, configs: Sequence[Config], pass_name: str, timesteps: int, seed: int, vae: nn.Module | None
+    ) -> None:
         self.map: UNetMap = inspect_unet(unet)
         self.clock = Clock(timesteps)
         self.notes: list[str] = []
+        self.vae = vae
+        self.guidance: Guidance | None = None
         self.pass_name = ""
+        self._seed = seed
+        self._streams: list[Streams[Any]] = []
+        self._called_with: Tensor | None = None
+        self._walked_call_input = False
         self.begin_pass(pass_name)
         self._followed = unet
         self._asked = _in_order(configs)
@@ -61,6 +89,8 @@ class Run:
         """Say which pass the next traversals belong to: "first", "hires" or "img2img"."""
         if pass_name not in PASSES:
             raise ConfigError(f"pass_name is {pass_name!r}; it takes {' or '.join(PASSES)}.")
+        if pass_name != self.pass_name:
+            self._forget()
         self.pass_name = pass_name
 
     def new_evaluation(self) -> None:
@@ -71,6 +101,25 @@ class Run:
         """Tell the user something, once however often it happens."""
         if sentence not in self.notes:
             self.notes.append(sentence)
+
+    def generator(self, key: str) -> torch.Generator:
+        """A new generator on the CPU, the same for equal keys within one evaluation, from the seed given to `modified`.
+
+        Cond and uncond called apart draw the same from it; torch's global random state is untouched.
+        """
+        told = f"{self._seed} {self.pass_name} {self.clock.evaluation} {key}"
+        return torch.Generator().manual_seed(zlib.crc32(told.encode()))
+
+    def streams(self, new: Callable[[], Any]) -> Streams[Any]:
+        """A store for what a method keeps from one evaluation to the next; see `Streams`."""
+        store = Streams(self, new)
+        self._streams.append(store)
+        return store
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of tensors that all methods keep between evaluations, at their most so far in this pass."""
+        return sum(store.peak_bytes for store in self._streams)
 
     def follow(self, unet: nn.Module) -> None:
         """Leave the U-Net of before and go on with `unet`: a refiner or another checkpoint has taken its place.
@@ -124,6 +173,12 @@ class Run:
             self._unwatch()
             self._unwatch = None
         self.clock.traversal = Traversal()
+        self._called_with = None
+        self._forget()
+
+    def _forget(self) -> None:
+        for store in self._streams:
+            store.clear()
 
     def _refuse_twice(self) -> None:
         on_now = {owner for owners in what_is_on(self.map.unet).values() for owner in owners}
@@ -145,8 +200,8 @@ class Run:
     def _unet_called(self, args: tuple, kwargs: dict) -> None:
         timesteps = args[1] if len(args) > 1 else kwargs.get("timesteps")
         if timesteps is not None:
-            # Rows of one call share their timestep. Reading it waits for the device, once a call.
-            self.clock.at_timestep(float(timesteps.flatten()[0]))
+            self.clock.at_timestep(timesteps)
+        self._called_with = args[0] if args else kwargs.get("x")
         self._installed.put_back_lost()
         self._note_replaced_attention(kwargs.get("transformer_options"))
 
@@ -157,15 +212,39 @@ class Run:
             if (replaced or {}).get(kind) and kind in self._attention_edited:
                 self.note(f"Another extension replaces {kind}, so that our edits of the attentions it takes do not act.")
 
-    def _traversal_begins(self, call: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+    def _traversal_begins(self, call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         self.clock.new_traversal()
-        progress = self.clock.progress
+        self.traversal.stream = self._stream(x)
         for applied in self._applied:
-            applied.active = applied.config.acts_in(self.pass_name) and applied.config.window.holds(progress)
-        return call(*args, **kwargs)
+            window = applied.config.window
+            within = window.always or window.holds(self.clock.progress)
+            applied.active = within and applied.config.acts_in(self.pass_name)
+        return call(x, *args, **kwargs)
+
+    def _stream(self, x: Tensor) -> Hashable | None:
+        """Which stream a walk of `x` continues; None for a walk of other data than the U-Net was called with.
+
+        ControlNet's reference pass walks the blocks with a picture of its own before it walks them with the call's input,
+        and may stop doing so half-way. Hosts that convert the input give no sign of that; there the order in the evaluation
+        decides.
+        """
+        same_place = (self.traversal.call, tuple(x.shape), x.dtype, x.device)
+        called_with = self._called_with
+        if called_with is not None and called_with.data_ptr() == x.data_ptr() and called_with.shape == x.shape:
+            self._walked_call_input = True
+            return same_place
+        return None if self._walked_call_input else (self.traversal.ordinal, *same_place)
 
 
-def modified(unet: nn.Module, configs: Iterable[Config], *, pass_name: str = "first", timesteps: int = 1000) -> Run:
+def modified(
+    unet: nn.Module,
+    configs: Iterable[Config],
+    *,
+    pass_name: str = "first",
+    timesteps: int = 1000,
+    seed: int = 0,
+    vae: nn.Module | None = None,
+) -> Run:
     """Modify `unet` inside a `with` statement.
 
     Args:
@@ -173,12 +252,14 @@ def modified(unet: nn.Module, configs: Iterable[Config], *, pass_name: str = "fi
         configs: settings of the methods, in any order; they apply in the one order in which they compose.
         pass_name: "first", "hires" or "img2img"; `Run.begin_pass` changes it on the way.
         timesteps: T, the length of the training schedule to which the U-Net's timesteps belong.
+        seed: the picture's, from which methods that draw at random take their generators.
+        vae: the autoencoder that will decode the latents inside the `with`, for the methods that act on it too.
 
     Raises:
         UnsupportedUNet: for a module that is no such U-Net.
         ConfigError: for settings that cannot be used, naming the one to change; the U-Net is untouched then.
     """
-    return Run(unet, list(configs), pass_name, timesteps)
+    return Run(unet, list(configs), pass_name, timesteps, seed, vae)
 
 
 def _in_order(configs: Sequence[Config]) -> list[_Applied]:
@@ -187,7 +268,15 @@ def _in_order(configs: Sequence[Config]) -> list[_Applied]:
     for one in applied:
         if names.count(one.method.name) > 1:
             raise ConfigError(f"{one.config.title} is given twice; give it once.")
-    return sorted((one for one in applied if not one.config.neutral), key=lambda one: one.method.order)
+    acting = sorted((one for one in applied if not one.config.neutral), key=lambda one: one.method.order)
+    for one, other in combinations(acting, 2):
+        reason = one.method.excludes.get(other.method.name) or other.method.excludes.get(one.method.name)
+        if reason and one.config.overlaps(other.config):
+            raise ConfigError(
+                f"{one.config.title} and {other.config.title} do not go together: {reason}; switch one of them off, or give "
+                "them windows (start, end) or passes that do not overlap."
+            )
+    return acting
 
 
 def _while_active(applied: _Applied, wrapper: Wrapper) -> Wrapper:

@@ -1,4 +1,7 @@
-"""What the contract test is run over: every registered method with the configs its own test file names in `CONTRACT`."""
+"""What the contract test is run over: every registered method with the configs its own test file names in `CONTRACT`.
+
+Each test file names in `NEUTRAL` the config of its method that changes nothing.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import pytest
 from torch import nn
 
 from lib_unetmod import METHODS, Config
+from lib_unetmod.registry import method_of
 
 
 def contract_configs() -> list:
@@ -21,8 +25,8 @@ def contract_configs() -> list:
 
 
 def neutral(config: Config) -> Config:
-    """The same method with its own knobs at their defaults, which change nothing."""
-    return type(config)()
+    """The same method with its own knobs at values that change nothing."""
+    return import_module(f"test_{method_of(config).name}").NEUTRAL
 
 
 def snapshot(unet: nn.Module) -> dict[str, tuple]:

@@ -31,6 +31,20 @@ def evaluate(unet, config, steps, pass_name="first"):
         return [call(unet, step) for step in steps]
 
 
+def acting(unet, config, step, pass_name="first", forward=call):
+    """The output for `step` as the second evaluation of a run, at one timestep: a cache has nothing to give before."""
+    before = {**step, "x": step["x"].flip(-1)}
+    with modified(unet, [config], pass_name=pass_name) as run:
+        return evaluated(run, unet, before, step, forward)
+
+
+def evaluated(run, unet, before, step, forward=call):
+    run.new_evaluation()
+    forward(unet, before)
+    run.new_evaluation()
+    return forward(unet, step)
+
+
 def rows(batch, first, last, tokens=None):
     """Rows `first` to `last` of a batch of inputs, as a host that calls cond and uncond apart gives them."""
     cut = {name: None if value is None else value[first:last] for name, value in batch.items()}
@@ -64,9 +78,10 @@ def test_neutral_settings_leave_the_unet_untouched(config, family):
 def test_acts_inside_and_leaves_no_trace_outside(config, family):
     unet, step = shared(family), inputs(family)
     plain, before = call(unet, step), snapshot(unet)
+    assert not torch.equal(acting(unet, config, step), plain)
     with modified(unet, [config]):
-        assert not torch.equal(call(unet, step), plain)
         assert what_is_on(unet)
+        call(unet, step)
     assert snapshot(unet) == before and what_is_on(unet) == {}
     assert torch.equal(call(unet, step), plain)
 
@@ -289,8 +304,7 @@ def test_any_size(config, family, size):
     host = HOSTS["a1111"]
     unet, step = host.prepare(shared(family)), inputs(family, height=size[0], width=size[1], batch=1)
     plain = host.forward(unet, **step)
-    with modified(unet, [config]):
-        out = host.forward(unet, **step)
+    out = acting(unet, config, step, forward=lambda unet, step: host.forward(unet, **step))
     assert out.shape == plain.shape and out.isfinite().all() and not torch.equal(out, plain)
 
 
@@ -323,9 +337,8 @@ def test_acts_in_its_window_only(config, family, start, end):
     for timestep in (999, 749.25, 499.5, 300, 0):
         step, progress = inputs(family, batch=1, height=8, width=8, timestep=timestep), 1 - timestep / 999
         inside = start < end and start <= progress and (progress < end or end == 1)
-        # A new run each: a cache that begins inside the window has nothing to reuse yet.
-        out = evaluate(unet, windowed, [step])[0]
-        assert torch.equal(out, evaluate(unet, config, [step])[0]) == inside
+        out = acting(unet, windowed, step)
+        assert torch.equal(out, acting(unet, config, step)) == inside
         assert torch.equal(out, call(unet, step)) == (not inside)
 
 
@@ -340,18 +353,21 @@ def test_a_window_that_ends_before_it_starts_is_refused(config):
 def test_acts_in_its_passes_only(config, pass_name, knob):
     unet, step = shared("sd1"), inputs("sd1", height=8, width=8)
     plain = call(unet, step)
-    assert torch.equal(evaluate(unet, replace(config, **{knob: False}), [step], pass_name)[0], plain)
-    assert not torch.equal(evaluate(unet, config, [step], pass_name)[0], plain)
+    assert torch.equal(acting(unet, replace(config, **{knob: False}), step, pass_name), plain)
+    assert not torch.equal(acting(unet, config, step, pass_name), plain)
 
 
 @configs
 def test_a_pass_may_begin_within_the_run(config):
     unet, step = shared("sd1"), inputs("sd1", height=8, width=8)
-    plain, expected = call(unet, step), evaluate(unet, config, [step])[0]
+    plain, expected = call(unet, step), acting(unet, config, step, "hires")
+    before = {**step, "x": step["x"].flip(-1)}
     with modified(unet, [replace(config, first_pass=False)]) as run:
-        assert torch.equal(call(unet, step), plain)
+        assert torch.equal(evaluated(run, unet, before, step), plain)
         run.begin_pass("hires")
-        assert torch.equal(call(unet, step), expected)
+        # An evaluation further on, draws at random differ: the run is as far as the one that was expected.
+        run.clock.evaluation = -1
+        assert torch.equal(evaluated(run, unet, before, step), expected)
 
 
 # Under the forwards that hosts bring.

@@ -10,6 +10,7 @@ from unets import FAMILIES, call, embed, fresh, inputs
 
 from lib_unetmod import ConfigError, SkipBlocks, modified
 
+NEUTRAL = SkipBlocks()
 CONTRACT = [
     SkipBlocks(middle=True),
     SkipBlocks(levels=1),

@@ -36,7 +36,12 @@ from ..unet_map import Block, UNetMap
 class SkipBlocks(Config):
     """What to leave out; everything here may be combined."""
 
-    middle: bool = knob(False, "Middle block", "Leaves the middle block out: the deepest ResBlocks and transformer.")
+    middle: bool = knob(
+        False,
+        "Middle block",
+        "Leaves the middle block out: the deepest ResBlocks and transformer. Kept while levels are left out, it runs on "
+        "four times the pixels for each, which costs what the level saves.",
+    )
     levels: int = knob(
         0,
         "Deepest levels",
