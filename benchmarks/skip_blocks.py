@@ -10,14 +10,13 @@ each of them, which is added. The bar is 5 % of a plain evaluation above the pre
 from __future__ import annotations
 
 import argparse
-import time
 from collections import defaultdict
 
 import torch
 from torch import nn
 
 from benchmarks.subjects import scaled_dot_product_attention, sd15, sd15_inputs
-from benchmarks.timing import device, in_turn, median, ratio
+from benchmarks.timing import device, in_turn, median, ratio, seconds_now
 from lib_unetmod import SkipBlocks, inspect_unet, modified
 
 CONFIGS = {
@@ -40,14 +39,12 @@ def shares(unet: nn.Module, inputs: dict, rounds: int) -> dict[nn.Module, float]
     began: dict[nn.Module, float] = {}
     handles = []
     for part in parts:
-        handles.append(part.register_forward_pre_hook(lambda m, a: began.__setitem__(m, time.perf_counter())))
-        handles.append(
-            part.register_forward_hook(lambda m, a, o: spent.__setitem__(m, spent[m] + time.perf_counter() - began[m]))
-        )
-    start = time.perf_counter()
+        handles.append(part.register_forward_pre_hook(lambda m, a: began.__setitem__(m, seconds_now())))
+        handles.append(part.register_forward_hook(lambda m, a, o: spent.__setitem__(m, spent[m] + seconds_now() - began[m])))
+    start = seconds_now()
     for _ in range(rounds):
         unet(**inputs)
-    whole = time.perf_counter() - start
+    whole = seconds_now() - start
     for handle in handles:
         handle.remove()
     return {module: seconds / whole for module, seconds in spent.items()}

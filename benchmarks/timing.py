@@ -28,12 +28,21 @@ def in_turn(
 
 
 def timed(run: Callable[[], object]) -> float:
-    """Seconds of one run, the GPU's part included."""
-    began = time.perf_counter()
+    """Seconds of one run, as `seconds_now` counts them."""
+    began = seconds_now()
     run()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - began
+    return seconds_now() - began
+
+
+def seconds_now() -> float:
+    """A clock to take differences of: on a GPU wall time once it is done, else the process's seconds of CPU.
+
+    What other programs take of the CPU does not count, so that ratios hold on a machine that is not idle.
+    """
+    if not torch.cuda.is_available():
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def median(seconds: Mapping[str, list[tuple[float, float]]], name: str) -> float:

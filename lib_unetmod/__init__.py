@@ -6,13 +6,23 @@ schedule   windows of progress, and the clock of evaluations and traversals
 registry   how a method declares its knobs and its edits
 run        `modified(unet, configs)`: the state of one run
 span       blocks that are entered, not run, and left with some tensor
+reuse      spans that run now and then and are answered from memory in between; cadence and predictors say when and with what
+streams    what is kept from one evaluation to the next, apart for each stream of walks
+tokens     height and width of the map whose tokens an attention sees
+tiling     rectangles of such a map: where to cut, cutting and joining
 methods/   one file a method
 webui/     the WebUI's side: panel, infotext, X/Y/Z, settings, API, host
 playground/ a small real checkpoint, a local page and a command line
 """
 
 from . import methods as _methods  # noqa: F401  (registers them)
+from .methods.deep_cache import DeepCache
+from .methods.encoder_reuse import EncoderReuse
+from .methods.guidance_interval import GuidanceInterval
+from .methods.hyper_tile import HyperTile
 from .methods.skip_blocks import SkipBlocks
+from .methods.token_downsampling import TokenDownsampling
+from .methods.token_merging import TokenMerging
 from .patching import what_is_on
 from .registry import METHODS, Config, ConfigError
 from .run import Run, modified
@@ -22,8 +32,14 @@ __all__ = [
     "METHODS",
     "Config",
     "ConfigError",
+    "DeepCache",
+    "EncoderReuse",
+    "GuidanceInterval",
+    "HyperTile",
     "Run",
     "SkipBlocks",
+    "TokenDownsampling",
+    "TokenMerging",
     "UNetMap",
     "UnsupportedUNet",
     "inspect_unet",

@@ -1,7 +1,8 @@
 """A span of blocks that is entered, not run, and left with some tensor: what skipping and every cache of steps share.
 
-`h` that enters the first block is carried to the end of the last one. In between every block still returns a tensor of its
-right shape (zeros), so that a host's joining of skip connections and ControlNet's residuals find what they expect.
+`SkippedSpan` carries `h` that enters the first block to the end of the last one; `reuse.py` leaves its spans with what was
+kept. In between every block still returns a tensor of its right shape (zeros), so that a host's joining of skip connections
+and ControlNet's residuals find what they expect.
 """
 
 from __future__ import annotations
@@ -17,6 +18,24 @@ from .unet_map import Block
 
 if TYPE_CHECKING:
     from .run import Run
+
+
+def replaced(block: Block, result: Callable[[Tensor], Tensor], when: Callable[[], bool] | None = None) -> Iterator[Edit]:
+    """Edits by which a block does not run but returns `result(x)` of what enters it, in the walks for which `when` says so.
+
+    A block is its layers to hosts that walk them themselves: the first returns the result, the others pass it on.
+    """
+
+    def in_place_of_block(call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return result(x) if when is None or when() else call(x, *args, **kwargs)
+
+    def pass_on(call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return x if when is None or when() else call(x, *args, **kwargs)
+
+    first, *others = block.layers
+    yield Edit(first.module, in_place_of_block)
+    for layer in others:
+        yield Edit(layer.module, pass_on)
 
 
 @dataclass(eq=False)
@@ -52,18 +71,12 @@ class SkippedSpan:
             yield from wrap(block)
 
     def _left_out_edits(self, block: Block) -> Iterator[Edit]:
-        def in_place_of_block(call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        def result(x: Tensor) -> Tensor:
             if block is self.blocks[0]:
                 self._enter(x)
             return self._leave(block) if block is self.blocks[-1] else self._zeros(block)
 
-        def pass_on(call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-            return x
-
-        first, *others = block.layers
-        yield Edit(first.module, in_place_of_block)
-        for layer in others:
-            yield Edit(layer.module, pass_on)
+        return replaced(block, result)
 
     def _kept_edits(self, block: Block) -> Iterator[Edit]:
         def run_on_carried(call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:

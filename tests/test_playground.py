@@ -6,6 +6,7 @@ import json
 import socket
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,14 +14,18 @@ from PIL import Image, PngImagePlugin
 from safetensors.torch import save_file
 from torch import nn
 
-from lib_unetmod import SkipBlocks, what_is_on
+from lib_unetmod import GuidanceInterval, SkipBlocks, what_is_on
+from lib_unetmod.patching import Edit
 from lib_unetmod.playground import cli
 from lib_unetmod.playground import model as playground_model
 from lib_unetmod.playground.comparing import compare
 from lib_unetmod.playground.distance import distance
+from lib_unetmod.playground.report import table, times_line
 from lib_unetmod.playground.samplers import SAMPLERS, Course
 from lib_unetmod.playground.sampling import draw
 from lib_unetmod.playground.settings import STEPS, Settings, SettingsError
+from lib_unetmod.registry import method
+from lib_unetmod.run import Guidance
 
 WORDS = ["red", "apple", "owl"]
 PREDICTIONS = ("epsilon", "v_prediction")
@@ -224,6 +229,52 @@ def test_img2img_is_the_pass_it_says(model):
     start = Image.new("RGB", (64, 64), "red")
     assert compare(model, settings(image=start), only_txt2img).distance.identical
     assert not compare(model, settings(), only_txt2img).distance.identical
+
+
+@pytest.mark.parametrize("image", [None, Image.new("RGB", (64, 64), "red")], ids=["txt2img", "img2img"])
+def test_the_run_spans_the_autoencoder_and_knows_seed_and_rows(image, model, monkeypatch, probe):
+    runs, on = [], []
+
+    def edits(config, unet, run):
+        runs.append(run)
+        yield Edit(unet.middle_block.layers[-1].module, lambda call, *args, **kwargs: call(*args, **kwargs))
+
+    method(probe, title="Probe", group="speed", order=900)(edits)
+    for name in ("encode_image", "decode"):
+        original = getattr(model, name)
+        monkeypatch.setattr(model, name, lambda x, original=original: (on.append(what_is_on(model.unet)), original(x))[1])
+    draw(model, settings(cfg=4.0, seed=8, image=image), [probe(factor=2)])
+    assert len(on) == (1 if image is None else 2) and all(on)
+    assert runs[0].vae is model.vae and runs[0]._seed == 8 and runs[0].guidance == Guidance(4.0, (1, 1))
+    draw(model, settings(cfg=1.0), [probe(factor=2)])
+    assert runs[1].guidance == Guidance(1.0, (0,))
+
+
+def test_guidance_in_no_interval_draws_with_the_prompt_alone(model):
+    prompt_alone = draw(model, settings(cfg=1.0))
+    nowhere = draw(model, settings(cfg=4.0), [GuidanceInterval(guide_from=0, guide_to=0)])
+    guided = draw(model, settings(cfg=4.0))
+    assert distance(nowhere.image, prompt_alone.image).psnr > 50 > distance(guided.image, prompt_alone.image).psnr
+    assert not nowhere.notes
+
+
+def test_what_is_kept_is_reported_where_something_is(model, probe):
+    def edits(config, unet, run):
+        store = run.streams(lambda: SimpleNamespace(nbytes=3_140_000))
+
+        def keep(call, *args, **kwargs):
+            store.current()
+            store.count()
+            return call(*args, **kwargs)
+
+        yield Edit(unet.middle_block.layers[-1].module, keep)
+
+    method(probe, title="Probe", group="speed", order=900)(edits)
+    plain, keeping = draw(model, settings()), draw(model, settings(), [probe(factor=2)])
+    assert (plain.kept_bytes, keeping.kept_bytes) == (0, 3_140_000) and same(plain, keeping)
+    assert "kept" not in times_line(plain) and times_line(keeping).endswith("; kept between evaluations: 3.1 MB")
+    assert "Kept between evaluations" not in table(plain, plain)
+    assert "Kept between evaluations</th><td>0.0 MB</td><td>3.1 MB</td>" in table(plain, keeping)
 
 
 # --- distance ---------------------------------------------------------------------------------------------------------

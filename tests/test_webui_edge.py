@@ -11,12 +11,15 @@ from typing import Any
 
 import gradio as gr
 import pytest
+import torch
 import webui_stubs
 from unets import fresh
-from webui_stubs import ENTRY, SKIP, P, loaded, script_callbacks, scripts, shared
+from webui_stubs import ENTRY, SKIP, P, denoiser_params, loaded, script_callbacks, scripts, shared
 
+from lib_unetmod.methods.guidance_interval import Unpaired
+from lib_unetmod.run import Guidance
 from lib_unetmod.selection import INFOTEXT_NOTE
-from lib_unetmod.webui import api, infotext, page, sampling, settings, xyz
+from lib_unetmod.webui import api, controls, host, infotext, page, sampling, settings, xyz
 
 
 @pytest.fixture(autouse=True)
@@ -26,13 +29,19 @@ def fresh_webui():
     assert sampling._current is None
 
 
+def values(*of_skip_blocks: Any) -> list[Any]:
+    """The page's values up to SkipBlocks' own; None, "as Settings say", for the methods that stand before it."""
+    names = [name for name, _, _ in controls.arguments()]
+    return [None] * names.index("skip_blocks") + list(of_skip_blocks)
+
+
 def test_arguments_in_every_form():
     def configs(*args: Any) -> tuple[bool, Any]:
         choice = api.read(args, settings.read())
         return choice.on, choice.selection
 
     assert configs() == (False, {}) == configs(None, None)
-    assert configs(SKIP) == (True, SKIP) == configs(True, True, True, 1)
+    assert configs(SKIP) == (True, SKIP) == configs(True, *values(True, True, 1))
     assert configs(True) == (True, {})
     for nonsense in ("yes", 7, [1], object()):
         choice = api.read([nonsense], settings.read())
@@ -52,7 +61,7 @@ def test_settings_are_where_page_and_api_start(capsys):
         defaults = settings.read()
         assert defaults.knobs == SKIP and bool(defaults.ticked) is ticked
         assert api.read([True], defaults).selection == (SKIP if ticked else {})
-        assert api.read([True, True], defaults).selection == SKIP
+        assert api.read([True, *values(True)], defaults).selection == SKIP
         assert api.read([{"skip_blocks": {"levels": 2}}], defaults).selection == {
             "skip_blocks": {"middle": True, "levels": 2}
         }
@@ -69,7 +78,7 @@ def test_settings_are_where_page_and_api_start(capsys):
 
 
 def test_axes_put_methods_on_and_off():
-    off = api.read([False, False, True], settings.Defaults())
+    off = api.read([False, *values(False, True)], settings.Defaults())
     assert api.with_axes(off, {}) is off
     assert api.with_axes(off, {"skip_blocks.levels": 1}).selection == SKIP
     assert api.with_axes(off, {"skip_blocks": "true"}).selection == {"skip_blocks": {"middle": True}}
@@ -184,3 +193,79 @@ def test_the_script_file(monkeypatch):
     script.process_batch(p, SKIP, batch_number=0)
     p.sample()
     assert all(count for _, count in p.seen)
+
+
+# What the host says of rows, seeds and the autoencoder.
+
+
+def test_rows_are_paired_as_the_webui_orders_them():
+    assert host.guidance_of(denoiser_params(3, scale=1.0)) == Guidance(1.0, (0, 1, 2, 0, 1, 2))
+    assert host.guidance_of(denoiser_params(weights=(0.5,), scale=2.0)) == Guidance(1.0, (0, 0))
+    assert host.guidance_of(denoiser_params(scale=12.5, cond_scale_miltiplier=0.08)).scale == 1.0
+    mixed = denoiser_params(2, scale=2.0)
+    mixed.denoiser.sampler.sampler_extra_args["cond"].batch[1][0].weight = 0.5
+    assert host.guidance_of(mixed).scale == 2.0
+    for unknown in (None, SimpleNamespace(), denoiser_params(sampler=None), denoiser_params(0)):
+        assert host.guidance_of(unknown) is None
+
+
+@pytest.mark.parametrize(
+    ("params", "options", "words"),
+    [
+        (denoiser_params(weights=(1.0, 1.0)), {}, "AND"),
+        (denoiser_params(need_last_noise_uncond=True), {}, "CFG++"),
+        (denoiser_params(tokens=(154, 77)), {}, "turn on Pad prompt/negative prompt"),
+        (denoiser_params(tokens=(154, 77)), {"pad_cond_uncond": True}, ""),
+        (denoiser_params(tokens=(154, 77)), {"pad_cond_uncond_v0": True}, ""),
+        (denoiser_params(), {"batch_cond_uncond": False}, "turn on Batch cond/uncond"),
+        (denoiser_params(), {"batch_cond_uncond": True, "pad_cond_uncond": False}, ""),
+    ],
+)
+def test_why_rows_cannot_be_paired(params, options, words):
+    vars(shared.opts).update(options)
+    said = host.guidance_of(params)
+    assert words in getattr(said, "reason", "") and isinstance(said, Unpaired) == bool(words) and said.scale == 7.0
+
+
+def test_rows_of_an_edit_model_or_of_a_fork_are_not_paired():
+    for rows in (3, 1):
+        params = denoiser_params()
+        params.x = torch.zeros(rows, 4, 8, 8)
+        assert "does not give one row" in host.guidance_of(params).reason
+
+
+def test_the_seed_is_that_of_the_batch():
+    p = SimpleNamespace(seeds=None, all_seeds=None)
+    assert host.seed_of(p) == 0 == host.seed_of(SimpleNamespace())
+    p.all_seeds = [5, 6]
+    assert host.seed_of(p) == 5
+    p.seeds = [6]
+    assert host.seed_of(p) == 6
+
+
+def test_the_autoencoder_is_the_hosts():
+    vae = object()
+    shared.sd_model = SimpleNamespace(first_stage_model=vae)
+    assert host.current_vae() is vae
+    forge = SimpleNamespace(vae=SimpleNamespace(first_stage_model=vae))
+    shared.sd_model = SimpleNamespace(first_stage_model="not asked", forge_objects=forge)
+    assert host.current_vae() is vae
+    for without in (None, SimpleNamespace(forge_objects=SimpleNamespace())):
+        shared.sd_model = without
+        assert host.current_vae() is None
+
+
+def test_what_is_decoded_is_what_the_webui_would_decode():
+    model = SimpleNamespace(decode_first_stage=lambda latent: 2 * latent.repeat_interleave(8, -1))
+    p = SimpleNamespace(sd_model=model, extra_generation_params={})
+    latents = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.autocast("cpu"):
+        decoded = host.decoded(p, latents)
+    assert decoded.already_decoded and p.extra_generation_params == {}
+    assert torch.equal(torch.stack(decoded), 2 * latents.repeat_interleave(8, -1))
+    assert host.decoded(p, decoded) is decoded and host.decoded(p, "no latent") == "no latent"
+    shared.opts.sd_vae_decode_method = "TAESD"
+    host.decoded(p, latents)
+    assert p.extra_generation_params == {"VAE Decoder": "TAESD"}
+    with pytest.raises(ValueError, match="NaN"):
+        host.decoded(p, latents * float("nan"))

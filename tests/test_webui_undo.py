@@ -10,9 +10,12 @@ import torch
 import webui_stubs
 from contract import snapshot
 from unets import fresh
-from webui_stubs import ENTRY, SKIP, P, generate, loaded, sd_unet, shared
+from webui_stubs import ENTRY, SKIP, VAE, P, generate, loaded, sd_unet, shared
 
 from lib_unetmod import what_is_on
+from lib_unetmod.patching import Edit
+from lib_unetmod.registry import method
+from lib_unetmod.run import Guidance
 from lib_unetmod.selection import INFOTEXT_NOTE
 from lib_unetmod.webui import api, sampling, settings
 
@@ -192,3 +195,82 @@ def test_cells_of_a_plot_do_not_share_our_entries(sd1):
     generate(off, axes={"skip_blocks.levels": "2", "switch": "false"})
     assert on.extra_generation_params[ENTRY] == "levels=2"
     assert off.extra_generation_params == {"Size": "64x64"} == p.extra_generation_params
+
+
+def test_the_run_knows_seed_and_autoencoder_and_the_rows(sd1):
+    p, told = P([sd1], steps=1), []
+    p.seeds, sample = [41, 42], p.sample
+
+    def looking() -> None:
+        sample()
+        run = sampling._current.run
+        told.append((run._seed, run.vae, run.guidance))
+
+    p.sample = looking
+    generate(p, SKIP)
+    assert told == [(41, VAE, Guidance(7.0, (0, 0)))]
+
+
+def test_negative_rows_are_left_out_at_cfg_1(sd1):
+    rows = {"guidance_interval": {}}
+    for cfg_scale, left_out in ((1.0, True), (7.0, False)):
+        p = P([sd1], steps=1)
+        p.cfg_scale = cfg_scale
+        (out,) = generate(p, rows)
+        assert torch.equal(out[0], out[1]) == left_out
+        assert not p.comments
+    assert "UNet Mod guidance interval" in p.extra_generation_params
+
+
+class Keeping:
+    """A method that keeps something and negates the autoencoder's output if `vae`, and a `p` whose latents get decoded."""
+
+    def __init__(self, probe, vae: bool) -> None:
+        held = SimpleNamespace(nbytes=3_140_000)
+
+        def edits(config, unet, run):
+            store = run.streams(lambda: held)
+
+            def keep(call, *args, **kwargs):
+                store.current()
+                store.count()
+                return call(*args, **kwargs)
+
+            yield Edit(unet.middle_block.layers[-1].module, keep)
+            if vae:
+                yield Edit(run.vae[0], lambda call, latent: -call(latent))
+
+        method(probe, title="Probe", group="speed", order=900)(edits)
+
+    def p(self, unet) -> P:
+        p = P([unet], steps=1)
+        p.sample = lambda: P.sample(p)[0]
+        p.sd_model = SimpleNamespace(decode_first_stage=VAE)
+        return p
+
+
+def test_what_is_kept_is_said_on_the_console_only(sd1, probe, capsys):
+    p = Keeping(probe, vae=False).p(sd1)
+    generate(p, {"probe": {"factor": 2}})
+    assert capsys.readouterr().out == "UNet Mod: kept 3.1 MB between evaluations.\n"
+    assert not p.comments
+    generate(P([sd1]), SKIP)
+    assert capsys.readouterr().out == ""
+
+
+def test_decodes_inside_for_methods_that_act_on_the_autoencoder(sd1, probe):
+    before, keeping = (snapshot(sd1), snapshot(VAE)), Keeping(probe, vae=True)
+    plain = P([sd1], steps=1).sample()[0]
+    out = generate(keeping.p(sd1), {"probe": {"factor": 2}})
+    assert out.already_decoded
+    torch.testing.assert_close(torch.stack(list(out)), -plain)
+    assert (snapshot(sd1), snapshot(VAE)) == before
+    # Hires fix comes back decoded.
+    p = keeping.p(sd1)
+    p.sample = lambda: out
+    assert generate(p, {"probe": {"factor": 2}}) is out
+
+
+def test_decodes_nothing_for_other_methods(sd1, probe):
+    out = generate(Keeping(probe, vae=False).p(sd1), {"probe": {"factor": 2}})
+    assert isinstance(out, torch.Tensor)

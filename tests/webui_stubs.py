@@ -11,11 +11,14 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import torch
+from torch import nn
 from unets import inputs
 
 from lib_unetmod import what_is_on
 
 ENTRY = "UNet Mod skip blocks"
+#: Whatever U-Net is loaded has this autoencoder beside it.
+VAE = nn.Sequential(nn.Identity())
 SKIP = {"skip_blocks": {"middle": True, "levels": 1}}
 
 
@@ -44,7 +47,32 @@ shared = stub("modules.shared", opts=Opts(data={}, options={}), OptionInfo=Optio
 scripts = stub("modules.scripts", scripts_current=object(), scripts_data=[], AlwaysVisible=object(), Script=object)
 sd_unet = stub("modules.sd_unet", current_unet=None)
 script_callbacks = stub("modules.script_callbacks")
-modules = stub("modules", shared=shared, scripts=scripts, sd_unet=sd_unet, script_callbacks=script_callbacks, __path__=[])
+devices = stub("modules.devices", cpu=torch.device("cpu"), without_autocast=lambda: torch.autocast("cpu", enabled=False))
+
+
+class DecodedSamples(list):
+    already_decoded = True
+
+
+def decode_latent_batch(model: Any, batch: torch.Tensor, target_device: Any = None, check_for_nans: bool = False) -> list:
+    """As the WebUI's, one picture at a time; a latent of NaN raises where it is asked to look."""
+    if check_for_nans and batch.isnan().all():
+        raise ValueError("A tensor with all NaNs was produced in Unet.")
+    assert not torch.is_autocast_enabled("cpu")
+    return DecodedSamples(model.decode_first_stage(batch[i : i + 1])[0].to(target_device) for i in range(len(batch)))
+
+
+processing = stub("modules.processing", DecodedSamples=DecodedSamples, decode_latent_batch=decode_latent_batch)
+modules = stub(
+    "modules",
+    shared=shared,
+    scripts=scripts,
+    sd_unet=sd_unet,
+    script_callbacks=script_callbacks,
+    devices=devices,
+    processing=processing,
+    __path__=[],
+)
 
 from lib_unetmod.webui import api, sampling, settings  # noqa: E402
 
@@ -60,6 +88,7 @@ class P:
         self.comments: dict[str, int] = {}
         self.is_hr_pass = False
         self.seen: list[tuple[str, int]] = []
+        self.cfg_scale = 7.0
 
     def comment(self, text: str) -> None:
         self.comments[text] = 1
@@ -72,7 +101,7 @@ class P:
             for step in range(self.steps):
                 unet = self.unets[min(step, len(self.unets) - 1)]
                 shared.sd_model = loaded(unet)
-                sampling.on_cfg_denoiser(None)
+                sampling.on_cfg_denoiser(denoiser_params(scale=self.cfg_scale))
                 run = sampling._current.run if sampling._current else None
                 self.seen.append((run.pass_name if run else "", len(what_is_on(unet))))
                 results.append(unet(**inputs(self.family)))
@@ -84,7 +113,31 @@ class P:
 
 
 def loaded(unet: Any) -> SimpleNamespace:
-    return SimpleNamespace(model=SimpleNamespace(diffusion_model=unet), num_timesteps=1000)
+    inner = SimpleNamespace(diffusion_model=unet)
+    return SimpleNamespace(model=inner, num_timesteps=1000, first_stage_model=VAE)
+
+
+def denoiser_params(
+    pictures: int = 1,
+    weights: tuple[float, ...] = (1.0,),
+    scale: float = 7.0,
+    tokens: tuple[int, int] = (77, 77),
+    **changes: Any,
+) -> SimpleNamespace:
+    """What the denoiser's callback gets in AUTOMATIC1111: `weights` are those of each picture's parts, joined by AND.
+
+    The rows are the parts of all pictures, then a negative one for each picture. `changes` go to the denoiser.
+    """
+    cond = SimpleNamespace(batch=[[SimpleNamespace(weight=weight) for weight in weights] for _ in range(pictures)])
+    sampler = SimpleNamespace(sampler_extra_args={"cond": cond, "uncond": [], "cond_scale": scale})
+    denoiser = {"sampler": sampler, "cond_scale_miltiplier": 1.0, "need_last_noise_uncond": False, **changes}
+    rows = pictures * len(weights)
+    return SimpleNamespace(
+        x=torch.zeros(rows + pictures, 4, 8, 8),
+        text_cond=torch.zeros(rows, tokens[0], 24),
+        text_uncond=torch.zeros(pictures, tokens[1], 24),
+        denoiser=SimpleNamespace(**denoiser),
+    )
 
 
 def generate(p: P, *args: Any, axes: dict[str, Any] | None = None) -> list[torch.Tensor]:
@@ -98,4 +151,6 @@ def generate(p: P, *args: Any, axes: dict[str, Any] | None = None) -> list[torch
 def reset() -> None:
     """As after start-up: no settings, no stand-in for the U-Net."""
     shared.opts.data.clear()
+    for name in [name for name in vars(shared.opts) if name not in ("data", "options")]:
+        delattr(shared.opts, name)
     sd_unet.current_unet = None

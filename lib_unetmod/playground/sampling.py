@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from ..registry import Config
-from ..run import Run, modified
+from ..run import Guidance, Run, modified
 from .model import SmallModel
 from .samplers import Course
 from .settings import Settings
@@ -39,13 +39,17 @@ class Timings:
 
 @dataclass(frozen=True)
 class Picture:
-    """A drawn picture, the times it took, how many evaluations it made, notes for the user, its settings as used."""
+    """A drawn picture, the times it took, how many evaluations it made, notes for the user, its settings as used.
+
+    `kept_bytes` are those of the tensors that methods kept between evaluations, at their most.
+    """
 
     image: Image.Image
     timings: Timings
     evaluations: int
     notes: tuple[str, ...]
     settings: Settings = field(repr=False)
+    kept_bytes: int = 0
 
     @property
     def evaluation_ms(self) -> float:
@@ -71,14 +75,16 @@ def draw(model: SmallModel, settings: Settings, configs: Iterable[Config] = (), 
         course = Course(settings.sampler, settings.steps, settings.steps_taken, model.prediction_type, device=model.device)
         with watch.measure("text_encoder"):
             context = _context(model, settings)
-        clean = None
-        if settings.image is not None:
-            with watch.measure("vae"):
-                clean = model.encode_image(_to_tensor(settings).to(model.device, model.dtype))
-        shape = (1, 4, settings.height // 8, settings.width // 8)
-        noise = torch.randn(shape, generator=generator).to(model.device, model.dtype)
-
-        with modified(model.unet, configs, pass_name="first" if clean is None else "img2img") as run:
+        pass_name = "first" if settings.image is None else "img2img"
+        with modified(model.unet, configs, pass_name=pass_name, seed=settings.seed, vae=model.vae) as run:
+            # The context's rows: without the prompt, then with it. A single row, at CFG 1, is its own partner.
+            run.guidance = Guidance(settings.cfg, (len(context) - 1,) * len(context))
+            clean = None
+            if settings.image is not None:
+                with watch.measure("vae"):
+                    clean = model.encode_image(_to_tensor(settings).to(model.device, model.dtype))
+            shape = (1, 4, settings.height // 8, settings.width // 8)
+            noise = torch.randn(shape, generator=generator).to(model.device, model.dtype)
 
             def denoise(x: Tensor, timestep: Tensor) -> Tensor:
                 nonlocal evaluations
@@ -91,12 +97,12 @@ def draw(model: SmallModel, settings: Settings, configs: Iterable[Config] = (), 
 
             latent = course.run(course.begin(noise, clean), denoise, generator)
 
-        if not latent.isfinite().all():
-            run.note("The latent holds values that are not finite; they are drawn as grey.")
-            latent = latent.nan_to_num(0.0, 0.0, 0.0)
-        with watch.measure("vae"):
-            decoded = model.decode(latent.to(model.dtype))
-    return Picture(_to_image(decoded), watch.timings, evaluations, (*notes, *run.notes), settings)
+            if not latent.isfinite().all():
+                run.note("The latent holds values that are not finite; they are drawn as grey.")
+                latent = latent.nan_to_num(0.0, 0.0, 0.0)
+            with watch.measure("vae"):
+                decoded = model.decode(latent.to(model.dtype))
+    return Picture(_to_image(decoded), watch.timings, evaluations, (*notes, *run.notes), settings, run.kept_bytes)
 
 
 def warm_up(model: SmallModel, settings: Settings) -> None:

@@ -7,11 +7,15 @@ it behind a patcher, of which no reference may be held, because its memory manag
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
-from modules import shared
-from torch import nn
+from modules import devices, processing, shared
+from torch import Tensor, nn
+
+from ..methods.guidance_interval import Unpaired
+from ..run import Guidance
 
 try:
     from modules import sd_unet
@@ -29,6 +33,13 @@ def current_unet() -> nn.Module | None:
     return getattr(inner, "diffusion_model", None)
 
 
+def current_vae() -> nn.Module | None:
+    """The autoencoder that the host decodes with now; None where there is none or it is not found."""
+    model = shared.sd_model
+    forge = getattr(model, "forge_objects", None)
+    return getattr(model if forge is None else getattr(forge, "vae", None), "first_stage_model", None)
+
+
 def timesteps() -> int:
     """The length of the training schedule to which the U-Net's timesteps belong."""
     count = getattr(shared.sd_model, "num_timesteps", None)
@@ -40,6 +51,65 @@ def pass_of(p: Any) -> str:
     if getattr(p, "is_hr_pass", False):
         return "hires"
     return "img2img" if getattr(p, "init_images", None) else "first"
+
+
+def seed_of(p: Any) -> int:
+    """The seed of the first picture of the batch that `p` samples now; 0 where `p` has none yet."""
+    seeds = getattr(p, "seeds", None) or getattr(p, "all_seeds", None) or [0]
+    return seeds[0] if isinstance(seeds[0], int) else 0
+
+
+def guidance_of(params: Any) -> Guidance | None:
+    """How the rows of the U-Net's next calls belong together, from what the denoiser's callback gets.
+
+    AUTOMATIC1111 puts the prompts' rows first, in the order of the pictures, and one negative row for each picture after
+    them. Its denoiser decides only after the callback whether the negative rows come in the same call; where they come
+    apart the calls have other numbers of rows than are described here. None where nothing is known, not even the scale.
+    """
+    denoiser = getattr(params, "denoiser", None)
+    given = getattr(getattr(denoiser, "sampler", None), "sampler_extra_args", None) or {}
+    pictures: Sequence[Sequence[Any]] = getattr(given.get("cond"), "batch", None) or []
+    if "cond_scale" not in given or not pictures:
+        return None
+    scale = given["cond_scale"] * getattr(denoiser, "cond_scale_miltiplier", 1.0)  # the WebUI's spelling
+    # "a cat :1.2" multiplies the scale of its picture; the picture that is furthest from 1 decides.
+    scale = max((scale * part.weight for parts in pictures for part in parts), key=lambda one: abs(one - 1))
+    reason = _why_unpaired(params, denoiser, pictures)
+    return Unpaired(scale, reason=reason) if reason else Guidance(scale, (*range(len(pictures)),) * 2)
+
+
+def _why_unpaired(params: Any, denoiser: Any, pictures: Sequence[Sequence[Any]]) -> str:
+    padded = _setting("pad_cond_uncond") or _setting("pad_cond_uncond_v0")
+    if any(len(parts) > 1 for parts in pictures):
+        reason = "a prompt has several parts (AND)"
+    elif getattr(denoiser, "need_last_noise_uncond", False):
+        reason = "this sampler (CFG++) steps with what they predict"
+    elif len(params.x) != 2 * len(pictures):
+        reason = "this model or WebUI does not give one row for the prompt and one for the negative prompt"
+    elif not _setting("batch_cond_uncond", True):
+        reason = "they are called apart; turn on Batch cond/uncond in Settings, Optimizations"
+    elif params.text_cond.shape[1] != params.text_uncond.shape[1] and not padded:
+        reason = (
+            "prompt and negative prompt of different length are called apart; turn on Pad prompt/negative prompt in "
+            "Settings, Optimizations"
+        )
+    else:
+        return ""
+    return f"The negative rows stay in, because {reason}."
+
+
+def decoded(p: Any, samples: Any) -> Any:
+    """The latents (B, 4, h, w) that `p.sample` returned, decoded as the WebUI does after it, so that it need not any more.
+
+    Hires fix decodes inside `p.sample` too; what is decoded already comes back as it is.
+    """
+    if not isinstance(samples, Tensor) or getattr(samples, "already_decoded", False):
+        return samples
+    if _setting("sd_vae_decode_method", "Full") != "Full":
+        p.extra_generation_params["VAE Decoder"] = _setting("sd_vae_decode_method")
+    # The WebUI decodes after its sampling's autocast has ended.
+    with devices.without_autocast():
+        return processing.decode_latent_batch(p.sd_model, samples, target_device=devices.cpu, check_for_nans=True)
 
 
 def replacement() -> str | None:
@@ -88,5 +158,5 @@ def _own_token_merging(p: Any, hires: bool) -> bool:
     return bool(ratio_of() or (hires and ratio_of(for_hr=True)))
 
 
-def _setting(name: str) -> Any:
-    return getattr(shared.opts, name, None)
+def _setting(name: str, default: Any = None) -> Any:
+    return getattr(shared.opts, name, default)

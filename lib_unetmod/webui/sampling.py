@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..patching import what_is_on
 from ..registry import Config, ConfigError
 from ..run import Run, modified
 from ..selection import configs_of
@@ -73,7 +74,7 @@ def begin_pass(p: Any) -> None:
         _current.run.begin_pass(host.pass_of(p))
 
 
-def on_cfg_denoiser(_params: Any) -> None:
+def on_cfg_denoiser(params: Any) -> None:
     """For the callback of that name: the sampler is about to call the U-Net, which a refiner may just have replaced."""
     if _current is None:
         return
@@ -81,6 +82,7 @@ def on_cfg_denoiser(_params: Any) -> None:
     name = host.pass_of(_current.p)
     if name != _current.run.pass_name:  # WebUIs before 1.10 do not announce a pass
         _current.run.begin_pass(name)
+    _current.run.guidance = host.guidance_of(params)
     _current.run.new_evaluation()
 
 
@@ -126,18 +128,33 @@ def _sample_modified(p: Any, plan: Plan, sample: Callable[[], Any]) -> Any:
     outer = _current
     with ExitStack() as undo:
         try:
-            run = undo.enter_context(modified(unet, usable, pass_name=host.pass_of(p), timesteps=host.timesteps()))
+            run = undo.enter_context(_modified(p, unet, usable))
         except ConfigError as error:
             plan.note(p, [f"{error} No method is on."])
             infotext.write(p, [], plan.notes)
             return sample()
         _current = _Current(p, run)
         try:
-            return sample()
+            samples = sample()
+            _follow(_current)  # a refiner may have come with the last step, and an autoencoder of its own with it
+            return host.decoded(p, samples) if run.vae is not None and what_is_on(run.vae) else samples
         finally:
             _current = outer
             plan.note(p, run.notes)
             infotext.write(p, usable, plan.notes)
+            if run.kept_bytes:
+                host.say(f"kept {run.kept_bytes / 1e6:.1f} MB between evaluations.")
+
+
+def _modified(p: Any, unet: Any, configs: list[Config]) -> Run:
+    return modified(
+        unet,
+        configs,
+        pass_name=host.pass_of(p),
+        timesteps=host.timesteps(),
+        seed=host.seed_of(p),
+        vae=host.current_vae(),
+    )
 
 
 def _usable(p: Any, plan: Plan, unet: Any) -> list[Config]:
@@ -149,7 +166,7 @@ def _usable(p: Any, plan: Plan, unet: Any) -> list[Config]:
     usable = []
     for config in plan.configs:
         try:
-            with modified(unet, [config]):
+            with _modified(p, unet, [config]):
                 usable.append(config)
         except UnsupportedUNet as error:
             plan.note(p, [f"{error} Nothing is on."])
@@ -162,6 +179,7 @@ def _usable(p: Any, plan: Plan, unet: Any) -> list[Config]:
 
 
 def _follow(current: _Current) -> None:
+    current.run.vae = host.current_vae()
     try:
         current.run.follow(host.current_unet())
     except (UnsupportedUNet, ConfigError) as error:
