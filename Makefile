@@ -6,6 +6,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) --constraint requirements/constraints.txt
 
+# glibc gives a freed tensor's pages back to the system and takes new ones for the next, which can cost more than the tests.
+export MALLOC_TRIM_THRESHOLD_ := 4000000000
+export MALLOC_MMAP_THRESHOLD_ := 4000000000
+
 .PHONY: demo test clean
 
 demo: $(VENV)/demo

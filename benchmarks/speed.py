@@ -178,7 +178,7 @@ def tomesd_peer(unet: nn.Module, inputs: dict, ratio_: float) -> Callable[[], ob
     def run() -> None:
         tomesd.apply_patch(holder, ratio=ratio_, use_rand=False)
         try:
-            unet(**inputs)
+            unet(inputs["x"], timesteps=inputs["timesteps"], context=inputs["context"])  # it reads the first by its place
         finally:
             tomesd.remove_patch(holder)
 

@@ -235,9 +235,9 @@ def test_what_is_not_described_is_evaluated_whole(config, guidance, words):
         assert len(run.notes) == bool(words) and all(words in note for note in run.notes)
 
 
-def test_no_note_where_nothing_would_be_left_out():
+def test_the_reason_is_not_told_where_nothing_would_be_left_out():
     unet, step = shared("sd1"), early("sd1", height=8, width=8)
-    with modified(unet, [AT_ONE]) as run:
+    with modified(unet, [GuidanceInterval(scale_one=False, guide_to=0.9)]) as run:
         run.guidance = Unpaired(7.0, reason="The prompt has several parts.")
         call(unet, step)
         assert run.notes == []
@@ -453,3 +453,11 @@ def test_knobs():
     assert GuidanceInterval(guide_from=0.1, guide_to=0.8).summary() == "guidance 0.1-0.8"
     assert replace(MIDDLE, start=0.2).summary() == "guidance 0.4-0.6 0.2-1"
     assert AT_ONE.summary() == "only the prompt at CFG 1"
+
+
+def test_says_when_there_is_nothing_to_leave_out():
+    unet, step = fresh("sd1"), inputs("sd1")
+    with modified(unet, [GuidanceInterval()]) as run:
+        run.guidance = Guidance(7.0, (0, 0))
+        assert torch.equal(call(unet, step), call(fresh("sd1"), step))
+        assert len(run.notes) == 1 and "does nothing at CFG scale 7" in run.notes[0]

@@ -69,7 +69,6 @@ def test_every_knob_is_declared_for_people(name):
         assert knob.label and knob.help.endswith(".")
         assert knob.parse(knob.default) == knob.default
         assert knob.type not in (int, float) or None not in (knob.low, knob.high, knob.step)
-    assert method.config().neutral
 
 
 CONFIG = SkipBlocks(middle=True, levels=1, blocks=("in.4.attn", "mid"), end=0.8, hires_pass=False)

@@ -148,6 +148,11 @@ def guidance_interval(config: GuidanceInterval, unet: UNetMap, run: Run) -> Iter
             run.note("No row is left out, because it is not said which rows are conditional (run.guidance).")
             return None
         if not config.leaves_out(guidance.scale, run.clock.progress):
+            if config.interval.always:
+                run.note(
+                    f"Guidance rows does nothing at CFG scale {guidance.scale:g}: set it to 1, or let guide_from and guide_to "
+                    "leave guidance out somewhere."
+                )
             return None
         if isinstance(guidance, Unpaired):
             run.note(guidance.reason)

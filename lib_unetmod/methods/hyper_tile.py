@@ -116,7 +116,7 @@ def _tile_levels(config: HyperTile, unet: UNetMap, run: Run) -> Iterator[Edit]:
         for inner in block.transformer_blocks:
             # Such a layer's first attention is a second cross-attention, whose context is the prompt.
             if not getattr(inner.module, "disable_self_attn", False):
-                yield Edit(inner.self_attention, _SelfAttention(config, block.level, run))
+                yield Edit(inner.self_attention, _SelfAttention(config, block.level, block.level == first, run))
 
 
 def layout_of(size: Grid, tile: float, variations: int = 1, draw: Sequence[int] = (0, 0), shifted: bool = False) -> Layout:
@@ -137,11 +137,15 @@ def tile_in_tokens(pixels: int, level: int) -> float:
 
 
 class _SelfAttention:
-    """The edit of one self-attention of `level`: it runs on tiles (B*tiles, h*w, C) of the tokens (B, N, C)."""
+    """The edit of one self-attention of `level`: it runs on tiles (B*tiles, h*w, C) of the tokens (B, N, C).
 
-    def __init__(self, config: HyperTile, level: int, run: Run) -> None:
+    `first` is for the level that has the most tokens: where that is not cut, nothing is.
+    """
+
+    def __init__(self, config: HyperTile, level: int, first: bool, run: Run) -> None:
         self.config = config
         self.level = level
+        self.first = first
         self.run = run
 
     def __call__(self, call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -174,6 +178,11 @@ class _SelfAttention:
         if key not in memory:
             layout = self._layout(size)
             memory[key] = Cutter(layout, device) if layout.tiles > 1 else None
+            if self.first and layout.tiles == 1:
+                self.run.note(
+                    f"HyperTile does nothing at this size: a picture below one and a half tiles of {self.config.tile} px is "
+                    "not cut; choose a smaller tile."
+                )
         return memory[key]
 
     def _layout(self, size: Grid) -> Layout:
