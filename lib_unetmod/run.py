@@ -16,6 +16,7 @@ from .patching import Edit, Installed, Wrapper, watch_calls, what_is_on
 from .registry import Config, ConfigError, Method, method_of
 from .schedule import PASSES, Clock, Traversal
 from .streams import Streams
+from .target import PIXELS, TRAINED, Target
 from .unet_map import UNetMap, inspect_unet
 
 _BEFORE_ALL_METHODS = -1
@@ -56,7 +57,14 @@ class Run:
     """
 
     def __init__(
-        self, unet: nn.Module, configs: Sequence[Config], pass_name: str, timesteps: int, seed: int, vae: nn.Module | None
+        self,
+        unet: nn.Module,
+        configs: Sequence[Config],
+        pass_name: str,
+        timesteps: int,
+        seed: int,
+        vae: nn.Module | None,
+        trained_size: int | None,
     ) -> None:
         self.map: UNetMap = inspect_unet(unet)
         self.clock = Clock(timesteps)
@@ -65,6 +73,7 @@ class Run:
         self.guidance: Guidance | None = None
         self.pass_name = ""
         self._seed = seed
+        self._trained_size = trained_size
         self._streams: list[Streams[Any]] = []
         self._called_with: Tensor | None = None
         self._walked_call_input = False
@@ -84,6 +93,17 @@ class Run:
     @property
     def traversal(self) -> Traversal:
         return self.clock.traversal
+
+    @property
+    def target(self) -> Target:
+        """The picture of the current traversal beside the U-Net's trained size."""
+        height, width = self.traversal.latent_size
+        return Target(self._trained_size or TRAINED[self.map.family], PIXELS * height, PIXELS * width)
+
+    @property
+    def wraps(self) -> bool:
+        """Whether the picture is a torus now: a host's tiling pictures pad convolutions circularly."""
+        return getattr(self.map.input_blocks[0].layers[0].module, "padding_mode", "") == "circular"
 
     def begin_pass(self, pass_name: str) -> None:
         """Say which pass the next traversals belong to: "first", "hires" or "img2img"."""
@@ -215,6 +235,7 @@ class Run:
     def _traversal_begins(self, call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         self.clock.new_traversal()
         self.traversal.stream = self._stream(x)
+        self.traversal.latent_size = (x.shape[-2], x.shape[-1])
         for applied in self._applied:
             window = applied.config.window
             within = window.always or window.holds(self.clock.progress)
@@ -244,6 +265,7 @@ def modified(
     timesteps: int = 1000,
     seed: int = 0,
     vae: nn.Module | None = None,
+    trained_size: int | None = None,
 ) -> Run:
     """Modify `unet` inside a `with` statement.
 
@@ -254,12 +276,13 @@ def modified(
         timesteps: T, the length of the training schedule to which the U-Net's timesteps belong.
         seed: the picture's, from which methods that draw at random take their generators.
         vae: the autoencoder that will decode the latents inside the `with`, for the methods that act on it too.
+        trained_size: side in pixels of the square at which the model was trained; None for that of the U-Net's family.
 
     Raises:
         UnsupportedUNet: for a module that is no such U-Net.
         ConfigError: for settings that cannot be used, naming the one to change; the U-Net is untouched then.
     """
-    return Run(unet, list(configs), pass_name, timesteps, seed, vae)
+    return Run(unet, list(configs), pass_name, timesteps, seed, vae, trained_size)
 
 
 def _in_order(configs: Sequence[Config]) -> list[_Applied]:

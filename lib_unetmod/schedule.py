@@ -43,12 +43,14 @@ class Traversal:
         call: which call of the U-Net in its evaluation this walk belongs to: cond and uncond may be called apart.
         stream: what this walk continues from earlier evaluations: the same rows at the same size in the same place of the
             evaluation. None where nothing may be continued.
+        latent_size: height and width of the latent that is walked.
         memory: what the walk carries from block to block.
     """
 
     ordinal: int = -1
     call: int = -1
     stream: Hashable | None = None
+    latent_size: tuple[int, int] = (0, 0)
     memory: dict[Any, Any] = field(default_factory=dict)
 
 

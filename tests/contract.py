@@ -2,6 +2,8 @@
 
 Each test file names in `NEUTRAL` the config of its method that changes nothing. A method that acts on nothing but what a
 host says (the contract has no host that speaks) says so in `CONTRACT_REASON`, and tests the contract's items itself.
+`RESIZES = True` says that the method changes the size of skip connections, for which hosts fit control's residuals each in
+their own way.
 """
 
 from __future__ import annotations
@@ -26,6 +28,11 @@ def contract_configs() -> list:
         assert configs, f"test_{name}.py names no CONTRACT configs"
         params += [pytest.param(config, id=f"{name}-{i}") for i, config in enumerate(configs)]
     return params
+
+
+def resizes(config: Config) -> bool:
+    """Whether the method changes the size of skip connections."""
+    return getattr(import_module(f"test_{method_of(config).name}"), "RESIZES", False)
 
 
 def neutral(config: Config) -> Config:

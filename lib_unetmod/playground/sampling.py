@@ -76,7 +76,10 @@ def draw(model: SmallModel, settings: Settings, configs: Iterable[Config] = (), 
         with watch.measure("text_encoder"):
             context = _context(model, settings)
         pass_name = "first" if settings.image is None else "img2img"
-        with modified(model.unet, configs, pass_name=pass_name, seed=settings.seed, vae=model.vae) as run:
+        trained = model.architecture.get("trained_size")
+        with modified(
+            model.unet, configs, pass_name=pass_name, seed=settings.seed, vae=model.vae, trained_size=trained
+        ) as run:
             # The context's rows: without the prompt, then with it. A single row, at CFG 1, is its own partner.
             run.guidance = Guidance(settings.cfg, (len(context) - 1,) * len(context))
             clean = None

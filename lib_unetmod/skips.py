@@ -1,0 +1,77 @@
+"""Sizes on the way up: what a map must measure to be joined to its skip connection, and Upsample layers that give it.
+
+A method that shrinks maps between two blocks leaves skip connections of two sizes. The layers that come back up double
+their input, which fits the skip connection only by luck; here they give exactly its size, as Forge's do of themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from .patching import Edit
+from .tokens import Grid
+from .unet_map import Block, Layer, UNetMap
+
+if TYPE_CHECKING:
+    from .run import Run
+
+_KEY = "size of skip connection"
+
+
+def note_skips(unet: UNetMap, run: Run) -> Iterator[Edit]:
+    """Edits of the input blocks' last layers by which `skip_size` knows what they hand over."""
+    for block in unet.input_blocks:
+        yield Edit(block.layers[-1].module, _noting(block.index, run))
+
+
+def skip_size(output: Block, run: Run) -> Grid | None:
+    """Height and width of the skip connection that `output` gets in this walk; None where its input block did not run."""
+    return run.traversal.memory.get((_KEY, len(run.map.input_blocks) - 1 - output.index))
+
+
+def fit_upsample(output: Block, run: Run, mode: str = "nearest") -> Iterator[Edit]:
+    """Edits by which the Upsample of `output`, where it has one, gives the size of the next block's skip connection.
+
+    Its convolution, where it has one, runs on the map of that size, as in the unmodified layer.
+    """
+    after = output.index + 1
+    if after == len(run.map.output_blocks):
+        return
+    for layer in output.of_kind("up"):
+        yield from _fitted(layer, run.map.output_blocks[after], run, mode)
+
+
+def _fitted(layer: Layer, following: Block, run: Run, mode: str) -> Iterator[Edit]:
+    memory_key = ("before upsampling", layer.name)
+    convolution = getattr(layer.module, "conv", None)
+
+    def grown(h: Tensor, doubled: Tensor) -> Tensor:
+        size = skip_size(following, run)
+        return doubled if size in (None, tuple(doubled.shape[-2:])) else F.interpolate(h, size, mode=mode)
+
+    def remember(call: Callable[..., Tensor], h: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if convolution is None:
+            return grown(h, call(h, *args, **kwargs))
+        run.traversal.memory[memory_key] = h
+        return call(h, *args, **kwargs)
+
+    def convolve(call: Callable[..., Tensor], doubled: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        h = run.traversal.memory.pop(memory_key, None)
+        return call(doubled if h is None else grown(h, doubled), *args, **kwargs)
+
+    yield Edit(layer.module, remember)
+    if convolution is not None:
+        yield Edit(convolution, convolve)
+
+
+def _noting(index: int, run: Run) -> Callable[..., Tensor]:
+    def noting(call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        out = call(x, *args, **kwargs)
+        run.traversal.memory[_KEY, index] = (out.shape[-2], out.shape[-1])
+        return out
+
+    return noting

@@ -1,0 +1,120 @@
+"""The picture's size beside the trained one, maps made smaller or larger, and Upsample layers that fit skip connections."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from unets import call, fresh, inputs
+
+from lib_unetmod import SkipBlocks, inspect_unet, modified
+from lib_unetmod.patching import Edit, Installed
+from lib_unetmod.resize import RESIZE_METHODS, resize, scaled
+from lib_unetmod.skips import fit_upsample, note_skips
+from lib_unetmod.target import Target
+
+methods = pytest.mark.parametrize("method", RESIZE_METHODS)
+
+
+def seeded(*shape):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
+def test_a_target_beside_the_trained_size():
+    target = Target(512, height=1024, width=512)
+    assert (target.down, target.across) == (2, 1) and target.scale == math.sqrt(2)
+
+
+@pytest.mark.parametrize("family, trained", [("sd1", 512), ("sdxl", 1024)])
+def test_a_run_knows_its_target(family, trained):
+    unet = fresh(family)
+    with modified(unet, []) as run:
+        assert run.methods == ()
+    with modified(unet, [SkipBlocks(middle=True)]) as run:
+        call(unet, inputs(family, height=16, width=24))
+        assert run.target == Target(trained, 128, 192)
+    with modified(unet, [SkipBlocks(middle=True)], trained_size=128) as run:
+        call(unet, inputs(family, height=16, width=24))
+        assert run.target.scale == math.sqrt(1.5) and not run.wraps
+        run.map.input_blocks[0].layers[0].module.padding_mode = "circular"
+        assert run.wraps
+
+
+def test_resizing_by_hand():
+    row = torch.tensor([[[[1.0, 2.0, 6.0, 7.0]]]])
+    assert resize(row, (1, 2), "area").flatten().tolist() == [1.5, 6.5]
+    assert resize(row, (1, 2), "nearest").flatten().tolist() == [2, 7]  # centres at 1 and 3: the cells that begin there
+    assert resize(row, (1, 2), "bilinear").flatten().tolist() == [1.5, 6.5]
+    assert resize(row, (1, 8), "bilinear").flatten().tolist() == [1, 1.25, 1.75, 3, 5, 6.25, 6.75, 7]
+    # Between the last and the first cell, (7 + 1) / 2 = 4, there is no edge on a torus.
+    assert resize(row, (1, 8), "bilinear", wraps=True).flatten().tolist() == [2.5, 1.25, 1.75, 3, 5, 6.25, 6.75, 5.5]
+
+
+@methods
+@pytest.mark.parametrize("size", [(8, 8), (5, 3), (16, 24), (1, 1)])
+@pytest.mark.parametrize("wraps", (False, True))
+def test_a_flat_map_stays_flat_and_dtypes_stay(method, size, wraps):
+    flat = torch.full((2, 3, 8, 8), 0.75, dtype=torch.bfloat16)
+    out = resize(flat, size, method, wraps)
+    assert out.shape == (2, 3, *size) and out.dtype == torch.bfloat16
+    assert (out.float() - 0.75).abs().max() < 1e-2
+    out.zero_()
+    assert (flat == 0.75).all()
+
+
+@methods
+@pytest.mark.parametrize("size", [(8, 8), (32, 32), (12, 20)])
+def test_on_a_torus_rolling_before_and_after_is_the_same(method, size):
+    x = seeded(1, 2, 16, 16)
+    rolled = resize(x.roll((8, 8), (2, 3)), size, method, wraps=True)
+    expected = resize(x, size, method, wraps=True).roll((size[0] // 2, size[1] // 2), (2, 3))
+    torch.testing.assert_close(rolled, expected)
+    inner = slice(size[0] // 2 - 1, size[0] // 2 + 1)  # which sees no edge
+    torch.testing.assert_close(
+        resize(x, size, method)[:, :, inner, inner], resize(x, size, method, True)[:, :, inner, inner]
+    )
+
+
+def test_scaled_sizes():
+    assert scaled((17, 24), 2, 2) == (8, 12) and scaled((3, 64), 8, 0.5) == (1, 128)
+
+
+@pytest.mark.parametrize("family", ("sd1", "sdxl"))
+def test_upsamples_give_the_skip_connections_size(family):
+    """A map cut to an odd size below the first Downsample comes back up through Upsamples alone."""
+    unet = fresh(family)
+    structure, entered = inspect_unet(unet), {}
+
+    def cut(call, x, *args, **kwargs):
+        return call(x[:, :, :7, :5], *args, **kwargs)
+
+    def note(index):
+        def noting(call, x, *args, **kwargs):
+            entered[index] = tuple(x.shape[-2:])
+            return call(x, *args, **kwargs)
+
+        return noting
+
+    level_2 = [block for block in structure.input_blocks if block.level == 2]
+    first = level_2[1]
+    growing = structure.paired_output(first.index - 1).index - 1
+    installed = Installed()
+    with modified(unet, []) as run:
+        installed.add(note_skips(structure, run), "test", 0)
+        installed.add([Edit(first.layers[0].module, cut)], "test", 0)
+        for output in structure.output_blocks:
+            installed.add(fit_upsample(output, run), "test", 0)
+            installed.add([Edit(output.layers[0].module, note(output.index))], "test", 0)
+        installed.add([Edit(structure.output_blocks[growing].layers[-1].module, whole)], "test", -1)
+        call(unet, inputs(family, height=16, width=16))
+        installed.remove()
+    levels = {block.index: block.level for block in structure.output_blocks}
+    below = [index for index, level in levels.items() if index <= growing and level == 2]
+    assert below and all(entered[index] == (7, 5) for index in below)
+    assert all(entered[index] == (16, 16) for index, level in levels.items() if level == 1)
+
+
+def whole(call, x, *args, **kwargs):
+    return F.interpolate(call(x, *args, **kwargs), (8, 8))
