@@ -12,10 +12,14 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, asdict, dataclass, field, fields
 from functools import cache
-from typing import Any, ClassVar, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, get_type_hints
 
 from .patching import Edit
 from .schedule import Window
+from .target import Target
+
+if TYPE_CHECKING:
+    from .unet_map import UNetMap
 
 
 class ConfigError(ValueError):
@@ -125,6 +129,14 @@ class Config:
         """A few words for the closed panel: what is on, and in which window when it is not all of it."""
         window = "" if self.window.always else f" {self.start:g}-{self.end:g}"
         return f"{type(self).title}{window}"
+
+    def settled(self: C, unet: UNetMap, target: Target) -> C:
+        """These settings with everything decided that they leave to the U-Net and the picture's size."""
+        return self
+
+    def held_back(self, target: Target) -> str:
+        """Why the method leaves pictures of this size alone, as one sentence; empty where it acts on them."""
+        return ""
 
     def values(self) -> dict[str, Any]:
         """Every knob's value by name, of plain JSON types."""

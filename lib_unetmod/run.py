@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,8 @@ from .target import PIXELS, TRAINED, Target
 from .unet_map import UNetMap, inspect_unet
 
 _BEFORE_ALL_METHODS = -1
+
+C = TypeVar("C", bound=Config)
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Guidance:
 
 @dataclass(eq=False)
 class _Applied:
-    """One method in a run. `active` is settled when a traversal begins, so that no walk is half modified."""
+    """One method in a run. `active` is decided when a traversal begins, so that no walk is half modified."""
 
     method: Method
     config: Config
@@ -74,6 +76,7 @@ class Run:
         self.pass_name = ""
         self._seed = seed
         self._trained_size = trained_size
+        self._held_back: dict[str, str] = {}
         self._streams: list[Streams[Any]] = []
         self._called_with: Tensor | None = None
         self._walked_call_input = False
@@ -116,6 +119,13 @@ class Run:
     def new_evaluation(self) -> None:
         """For hosts that know: the sampler calls its denoiser now. See `Clock`."""
         self.clock.new_evaluation()
+
+    def settled(self, config: C) -> C:
+        """`config` with everything decided that it leaves to the U-Net and to the current traversal's size."""
+        memory = self.traversal.memory
+        if config not in memory:
+            memory[config] = config.settled(self.map, self.target)
+        return memory[config]
 
     def note(self, sentence: str) -> None:
         """Tell the user something, once however often it happens."""
@@ -237,10 +247,28 @@ class Run:
         self.traversal.stream = self._stream(x)
         self.traversal.latent_size = (x.shape[-2], x.shape[-1])
         for applied in self._applied:
-            window = applied.config.window
-            within = window.always or window.holds(self.clock.progress)
-            applied.active = within and applied.config.acts_in(self.pass_name)
+            applied.active = self._acts(applied.config)
         return call(x, *args, **kwargs)
+
+    def _acts(self, config: Config) -> bool:
+        if not config.acts_in(self.pass_name):
+            return False
+        config = self.settled(config)
+        if not (config.window.always or config.window.holds(self.clock.progress)):
+            return False
+        reason = config.held_back(self.target)
+        if reason and config.title not in self._held_back:
+            self._held_back[config.title] = reason
+            self.note(reason)
+        elif not reason:
+            self._take_back(self._held_back.get(config.title))
+            self._held_back[config.title] = ""
+        return not reason
+
+    def _take_back(self, sentence: str | None) -> None:
+        # A method held back in hires fix's first pass and acting in the second is as it should be.
+        if sentence in self.notes:
+            self.notes.remove(sentence)
 
     def _stream(self, x: Tensor) -> Hashable | None:
         """Which stream a walk of `x` continues; None for a walk of other data than the U-Net was called with.

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -10,7 +13,9 @@ import torch.nn.functional as F
 from unets import call, fresh, inputs
 
 from lib_unetmod import SkipBlocks, inspect_unet, modified
+from lib_unetmod.large import LargeConfig
 from lib_unetmod.patching import Edit, Installed
+from lib_unetmod.registry import METHODS, knob, method
 from lib_unetmod.resize import RESIZE_METHODS, resize, scaled
 from lib_unetmod.skips import fit_upsample, note_skips
 from lib_unetmod.target import Target
@@ -118,3 +123,63 @@ def test_upsamples_give_the_skip_connections_size(family):
 
 def whole(call, x, *args, **kwargs):
     return F.interpolate(call(x, *args, **kwargs), (8, 8))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Enlarged(LargeConfig):
+    """Adds `amount` to the middle's output; its auto takes the target's scale, and ends at half of the way."""
+
+    amount: float = knob(0.5, "Amount", "Added.", low=0, high=9, step=0.1)
+
+    def changes_nothing(self):
+        return False
+
+    def settled(self, unet, target):
+        return replace(self, auto=False, amount=round(target.scale, 1), end=0.5) if self.auto else self
+
+
+@contextmanager
+def registered() -> Iterator[None]:
+    def edits(config, unet, run):
+        def add(call, *args, **kwargs):
+            amounts.append(run.settled(config).amount)
+            return call(*args, **kwargs)
+
+        yield Edit(unet.middle_block.layers[-1].module, add)
+
+    method(Enlarged, title="Enlarged", group="resolution", order=901)(edits)
+    amounts.clear()
+    try:
+        yield
+    finally:
+        del METHODS["enlarged"]
+
+
+amounts: list[float] = []
+
+
+def walked(config, sides, trained=128, timestep=900):
+    unet = fresh("sd1")
+    with registered(), modified(unet, [config], trained_size=trained) as run:
+        for side in sides:
+            call(unet, inputs("sd1", height=side, width=side, timestep=timestep))
+    return amounts, run.notes
+
+
+def test_autos_decide_by_the_pictures_size():
+    assert walked(Enlarged(), [32]) == ([2], [])
+    assert walked(Enlarged(), [32, 48]) == ([2, 3], [])
+    assert walked(Enlarged(auto=False), [32]) == ([0.5], [])
+    assert walked(Enlarged(), [32], timestep=400) == ([], [])  # past the end that it chose
+
+
+def test_pictures_near_the_trained_size_are_left_alone_and_said_so():
+    done, notes = walked(Enlarged(), [16, 8])
+    assert done == [] and notes == [
+        "Enlarged did nothing: 128x128 is 1 times the trained size of 128, and it acts above 1.3; lower above to act here."
+    ]
+    assert walked(Enlarged(above=0), [16]) == ([1], [])
+
+
+def test_hires_fix_whose_second_pass_is_large_has_nothing_to_tell():
+    assert walked(Enlarged(), [16, 32, 16]) == ([2], [])
