@@ -150,8 +150,8 @@ def guidance_interval(config: GuidanceInterval, unet: UNetMap, run: Run) -> Iter
         if not config.leaves_out(guidance.scale, run.clock.progress):
             if config.interval.always:
                 run.note(
-                    f"Guidance rows does nothing at CFG scale {guidance.scale:g}: set it to 1, or let guide_from and guide_to "
-                    "leave guidance out somewhere."
+                    f"Guidance rows does nothing at CFG scale {guidance.scale:g}: set it to 1, or let guide_from and "
+                    "guide_to leave guidance out somewhere."
                 )
             return None
         if isinstance(guidance, Unpaired):
