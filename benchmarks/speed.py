@@ -3,9 +3,10 @@
     python -m benchmarks.speed [--width 320] [--side 64] [--rounds 3] [--only token_merging ...] [--peers]
 
 SD1.5's U-Net with random weights, two rows, torch's SDPA as the WebUI uses it. Each way is run right after the plain U-Net;
-caches are run over 12 evaluations and set beside 12 plain ones. Peers act on the same weights in the same process: tomesd on
-the ldm U-Net, DeepCache's helper on diffusers' U-Net with these weights, over diffusers' own plain time. Memory is what
-tensors hold at their most in one evaluation, weights not counted, and what is kept between evaluations.
+caches are run over 12 evaluations, token merging over as many as share a matching, and set beside as many plain ones. Peers
+act on the same weights in the same process: tomesd on the ldm U-Net, DeepCache's helper on diffusers' U-Net with these
+weights, over diffusers' own plain time. Memory is what tensors hold at their most in one evaluation, weights not counted,
+and what is kept between evaluations.
 
 The prediction takes the time that each part of a plain evaluation takes (from hooks) and scales it by the work that is left:
 an attention's product by queries times keys, its projections and the feed-forward by their tokens.
@@ -43,6 +44,8 @@ from lib_unetmod import (
 from lib_unetmod.run import Guidance
 
 EVALUATIONS = 12
+#: Evaluations that share a matching of token merging.
+MATCHING = TokenMerging().refresh
 
 
 @dataclass(frozen=True)
@@ -81,8 +84,8 @@ def tiled(side: int, tile: int, depth: int) -> Callable[[int, str], float]:
 def cases(side: int) -> list[Case]:
     return [
         Case("skip middle and level 4", SkipBlocks(middle=True, levels=1)),
-        Case("token merging 0.5", TokenMerging(ratio=0.5), scale=merged(0.5)),
-        Case("token merging 0.75", TokenMerging(ratio=0.75), scale=merged(0.75)),
+        Case("token merging 0.5", TokenMerging(ratio=0.5), MATCHING, merged(0.5)),
+        Case("token merging 0.75", TokenMerging(ratio=0.75), MATCHING, merged(0.75)),
         Case("token downsampling 2", TokenDownsampling(factor=2), scale=downsampled(2)),
         Case("HyperTile 256, depth 1", HyperTile(tile=256, depth=1, variations=1), scale=tiled(side, 256, 1)),
         Case("HyperTile 128, depth 2", HyperTile(tile=128, depth=2, variations=1), scale=tiled(side, 128, 2)),
@@ -208,14 +211,16 @@ def deep_cache_peer(unet: nn.Module, inputs: dict, interval: int) -> tuple[Calla
     return run, cached
 
 
-def peers(unet: nn.Module, inputs: dict, rounds: int) -> dict[str, float]:
-    """Time over plain of each published implementation, by the name of our case."""
+def peers(unet: nn.Module, inputs: dict, rounds: int, names: list[str]) -> dict[str, float]:
+    """Time over plain of each published implementation, by the name of our case, for those in `names`."""
     found = {}
     for share in (0.5, 0.75):
-        ways = {"plain": lambda: unet(**inputs), "peer": tomesd_peer(unet, inputs, share)}
-        found[f"token merging {share:g}"] = ratio(in_turn(ways, rounds, over="plain"), "peer")
-    plain, cached = deep_cache_peer(unet, inputs, 3)
-    found["DeepCache 3"] = ratio(in_turn({"plain": plain, "peer": cached}, 1, over="plain"), "peer")
+        if f"token merging {share:g}" in names:
+            ways = {"plain": lambda: unet(**inputs), "peer": tomesd_peer(unet, inputs, share)}
+            found[f"token merging {share:g}"] = ratio(in_turn(ways, rounds, over="plain"), "peer")
+    if "DeepCache 3" in names:
+        plain, cached = deep_cache_peer(unet, inputs, 3)
+        found["DeepCache 3"] = ratio(in_turn({"plain": plain, "peer": cached}, 1, over="plain"), "peer")
     return found
 
 
@@ -239,7 +244,7 @@ def main() -> None:
         print(f"SD1.5, width {options.width}, latent {options.side}x{options.side}, 2 rows, SDPA ({device()})\n")
         head = "| method | time over plain | predicted | above | peer | peak memory over plain | kept |"
         print(f"{head}\n|---|---|---|---|---|---|---|", flush=True)
-        published = peers(unet, inputs, options.rounds) if options.peers else {}
+        published = peers(unet, inputs, options.rounds, [case.name for case in chosen]) if options.peers else {}
         plain_peak = peak(unet, inputs, None, 1)
         for case in chosen:
             # 12 evaluations of a cache beside one plain evaluation, which is as steady and takes a twelfth of the time.
@@ -247,7 +252,7 @@ def main() -> None:
                 "plain": lambda: sample(unet, inputs, None, 1),
                 "ours": lambda case=case: sample(unet, inputs, case.config, case.evaluations),
             }
-            rounds = options.rounds if case.evaluations == 1 else 1
+            rounds = options.rounds if case.evaluations < EVALUATIONS else 1
             seconds = in_turn(ways, rounds, over="plain")
             measured, expected = ratio(seconds, "ours") / case.evaluations, predicted(unet, case, share)
             kept = sample(unet, inputs, case.config, 1) if case.evaluations > 1 else 0

@@ -40,12 +40,13 @@ CFG, SEED, BATCH = 4.0, 5, 10
 SETTINGS: dict[str, list[dict[str, Any]]] = {
     "skip_blocks": [{"middle": True}, {"middle": True, "levels": 1}, {"middle": True, "levels": 2, "start": 0.3}],
     "token_merging": [{"ratio": 0.25}, {"ratio": 0.5}, {"ratio": 0.75}],
+    "token_merging, random": [{"ratio": ratio, "random": True} for ratio in (0.25, 0.5, 0.75)],
     "token_downsampling": [{"factor": 1.5}, {"factor": 2.0}, {"factor": 2.0, "factor_2": 2.0}],
     "hyper_tile": [{"tile": 64, "depth": 1}, {"tile": 64, "depth": 2}, {"tile": 32, "depth": 2}],
     "deep_cache": [{"interval": 2}, {"interval": 3}, {"interval": 5}],
     "deep_cache, threshold": [{"threshold": threshold, "branch": 1, "most_hits": 4} for threshold in (0.1, 0.2, 0.4)],
     "deep_cache, branch 3": [{"interval": interval, "branch": 3} for interval in (2, 3, 5)],
-    "deep_cache, linear": [{"interval": interval, "predictor": "linear"} for interval in (2, 3, 5)],
+    "deep_cache, linear": [{"interval": 3, "predictor": "linear"}],
     "encoder_reuse": [{"interval": 2}, {"interval": 3}, {"interval": 5}],
     "guidance_interval": [{"guide_to": 0.8}, {"guide_to": 0.6}, {"guide_to": 0.4}],
 }
