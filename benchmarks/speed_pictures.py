@@ -21,12 +21,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.drawing import CFG, latents
 from benchmarks.prompts import PROMPTS
-from benchmarks.timing import device, seconds_now
-from lib_unetmod import METHODS, Config, modified
+from benchmarks.timing import device
+from lib_unetmod import METHODS, Config
 from lib_unetmod.playground.model import SmallModel, load
-from lib_unetmod.playground.samplers import SAMPLERS, Course
-from lib_unetmod.run import Guidance
+from lib_unetmod.playground.samplers import SAMPLERS
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs" / "speed.json"
@@ -34,7 +34,7 @@ TABLE = ROOT / "docs" / "speed.md"
 PLOT = ROOT / "docs" / "pictures" / "speed.svg"
 
 CELLS = [f"{sampler}-{steps}" for sampler in ("euler", "euler-a", "dpm++2m") for steps in (20, 28)]
-CFG, SEED, BATCH = 4.0, 5, 10
+BATCH = 10
 
 #: By method, the three strengths as the knobs that are set.
 SETTINGS: dict[str, list[dict[str, Any]]] = {
@@ -68,25 +68,7 @@ def configs() -> dict[str, Config]:
 @torch.inference_mode()
 def draw(model: SmallModel, prompts: Sequence[str], sampler: str, steps: int, config: Config | None) -> tuple[Tensor, float]:
     """Pictures (B, 3, 128, 128) in [-1, 1], and the seconds of their U-Net evaluations."""
-    course = Course(sampler, steps, steps, model.prediction_type)
-    count, side = len(prompts), model.architecture["trained_size"] // 8
-    context = torch.cat([model.encode_prompt(list(prompts)), model.encode_prompt([""] * count)])
-    generator = torch.Generator().manual_seed(SEED)
-    noise = torch.randn(count, 4, side, side, generator=generator)
-    seconds = 0.0
-    with modified(model.unet, [config] if config else [], seed=SEED) as run:
-        run.guidance = Guidance(CFG, (*range(count), *range(count)))
-
-        def denoise(x: Tensor, timestep: Tensor) -> Tensor:
-            nonlocal seconds
-            run.new_evaluation()
-            began = seconds_now()
-            prediction = model.unet(torch.cat([x, x]), timesteps=timestep.expand(2 * count), context=context)
-            seconds += seconds_now() - began
-            withal, without = prediction.chunk(2)
-            return without + CFG * (withal - without)
-
-        latent = course.run(course.begin(noise), denoise, generator)
+    latent, seconds = latents(model, prompts, sampler, steps, [config] if config else [])
     return model.decode(latent), seconds
 
 

@@ -10,9 +10,12 @@ reuse      spans that run now and then and are answered from memory in between; 
 streams    what is kept from one evaluation to the next, apart for each stream of walks
 tokens     height and width of the map whose tokens an attention sees
 tiling     rectangles of such a map: where to cut, cutting and joining
+windows    self-attention within the quarters of a rolled map
 target     the picture's size beside the trained one; large is what methods for large pictures share
 resize     maps made smaller or larger
 skips      sizes of skip connections, and Upsample layers that give them
+dilation   3x3 convolutions that look further, by calls of the module as it stands
+dispersion 3x3 kernels spread over 5x5 or 7x7: the map by least squares, its file, the weight as a host sees it
 methods/   one file a method
 webui/     the WebUI's side: panel, infotext, X/Y/Z, settings, API, host
 playground/ a small real checkpoint, a local page and a command line
@@ -20,9 +23,12 @@ playground/ a small real checkpoint, a local page and a command line
 
 from . import methods as _methods  # noqa: F401  (registers them)
 from .methods.deep_cache import DeepCache
+from .methods.deep_shrink import DeepShrink
 from .methods.encoder_reuse import EncoderReuse
 from .methods.guidance_interval import GuidanceInterval
+from .methods.hi_diffusion import HiDiffusion
 from .methods.hyper_tile import HyperTile
+from .methods.scale_crafter import ScaleCrafter
 from .methods.skip_blocks import SkipBlocks
 from .methods.token_downsampling import TokenDownsampling
 from .methods.token_merging import TokenMerging
@@ -36,10 +42,13 @@ __all__ = [
     "Config",
     "ConfigError",
     "DeepCache",
+    "DeepShrink",
     "EncoderReuse",
     "GuidanceInterval",
+    "HiDiffusion",
     "HyperTile",
     "Run",
+    "ScaleCrafter",
     "SkipBlocks",
     "TokenDownsampling",
     "TokenMerging",

@@ -248,6 +248,9 @@ class Run:
         self.traversal.latent_size = (x.shape[-2], x.shape[-1])
         for applied in self._applied:
             applied.active = self._acts(applied.config)
+        if self.traversal.stream is not None:
+            # What one set of methods left in memory is not for another: where a window begins or ends, caches begin anew.
+            self.traversal.stream = (self.traversal.stream, tuple(one.method.name for one in self._applied if one.active))
         return call(x, *args, **kwargs)
 
     def _acts(self, config: Config) -> bool:
@@ -321,13 +324,22 @@ def _in_order(configs: Sequence[Config]) -> list[_Applied]:
             raise ConfigError(f"{one.config.title} is given twice; give it once.")
     acting = sorted((one for one in applied if not one.config.neutral), key=lambda one: one.method.order)
     for one, other in combinations(acting, 2):
-        reason = one.method.excludes.get(other.method.name) or other.method.excludes.get(one.method.name)
-        if reason and one.config.overlaps(other.config):
-            raise ConfigError(
-                f"{one.config.title} and {other.config.title} do not go together: {reason}; switch one of them off, or give "
-                "them windows (start, end) or passes that do not overlap."
-            )
+        reason = conflict(one.config, other.config)
+        if reason:
+            raise ConfigError(reason)
     return acting
+
+
+def conflict(one: Config, other: Config) -> str:
+    """Why two methods with these settings do not go together, as a sentence; empty where they do."""
+    a, b = method_of(one), method_of(other)
+    reason = a.excludes.get(b.name) or b.excludes.get(a.name)
+    if not reason or one.neutral or other.neutral or not one.overlaps(other):
+        return ""
+    return (
+        f"{one.title} and {other.title} do not go together: {reason}; switch one of them off, or give them windows (start, "
+        "end) or passes that do not overlap."
+    )
 
 
 def _while_active(applied: _Applied, wrapper: Wrapper) -> Wrapper:

@@ -45,6 +45,17 @@ class _Carried:
 
 
 @dataclass(eq=False)
+class _Last:
+    """What one stream carried in its last walk, for one whose entry a cache around this span answers from memory."""
+
+    carried: _Carried | None = None
+
+    @property
+    def nbytes(self) -> int:
+        return 0 if self.carried is None else self.carried.h.nbytes
+
+
+@dataclass(eq=False)
 class SkippedSpan:
     """Leave out `blocks`, neighbours in the order of a traversal, but run those in `kept` on what is carried.
 
@@ -59,6 +70,9 @@ class SkippedSpan:
     run: Run
     fit: Callable[[Tensor, int], Tensor]
     kept: Collection[Block] = ()
+
+    def __post_init__(self) -> None:
+        self._last = self.run.streams(_Last)
 
     @property
     def entry_level(self) -> int:
@@ -76,7 +90,7 @@ class SkippedSpan:
                 self._enter(x)
             return self._leave(block) if block is self.blocks[-1] else self._zeros(block)
 
-        return replaced(block, result)
+        return replaced(block, result, when=lambda: block is self.blocks[0] or self._is_carried())
 
     def _kept_edits(self, block: Block) -> Iterator[Edit]:
         def run_on_carried(call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -94,12 +108,26 @@ class SkippedSpan:
     def _carried(self) -> _Carried:
         return self.run.traversal.memory[self]
 
+    def _is_carried(self) -> bool:
+        """Whether there is something to carry; a cache may have answered the entry, and never have seen the span enter."""
+        memory = self.run.traversal.memory
+        if self not in memory:
+            last = self._last.current()
+            if last is None or last.carried is None:
+                return False
+            memory[self] = last.carried
+        return True
+
     def _enter(self, h: Tensor) -> None:
         # A copy: hosts keep `h` as a skip connection and add ControlNet's residuals to it in place.
         self.run.traversal.memory[self] = _Carried(h.clone(), (h.shape[-2], h.shape[-1]))
 
     def _leave(self, block: Block) -> Tensor:
-        carried = self.run.traversal.memory.pop(self)
+        carried = self._carried
+        last = self._last.current()
+        if last is not None:
+            last.carried = carried
+            self._last.count()
         return self.fit(carried.h, block.out_channels)
 
     def _zeros(self, block: Block) -> Tensor:

@@ -15,6 +15,14 @@ def probe():
         yield config
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_file_in_the_users_cache(tmp_path_factory):
+    """What is computed once and cached as data goes to a folder of the tests' own."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _global_random_state_untouched():
     """No test and nothing it calls may move the global random state, on which a sampler's noise depends."""

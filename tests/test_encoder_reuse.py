@@ -7,7 +7,7 @@ import torch
 from hosts import HOSTS, cat_aligned, residuals
 from unets import FAMILIES, call, embed, fresh, inputs
 
-from lib_unetmod import ConfigError, DeepCache, EncoderReuse, modified
+from lib_unetmod import ConfigError, DeepCache, EncoderReuse, SkipBlocks, modified
 
 NEUTRAL = EncoderReuse(interval=1)
 CONTRACT = [EncoderReuse(interval=2, reach=1), EncoderReuse(interval=3, predictor="linear", reach=1)]
@@ -73,3 +73,25 @@ def test_two_caches_at_one_time_are_refused_and_one_after_the_other_are_not():
         assert run.methods == ("deep_cache", "encoder_reuse")
     with modified(fresh("sd1"), [EncoderReuse(hires_pass=False, img2img=False), DeepCache(first_pass=False)]):
         pass
+
+
+def test_skipped_levels_reuse_what_they_carried():
+    unet, plain = fresh("sd1"), fresh("sd1")
+    steps = [inputs("sd1", seed=i, timestep=t) for i, t in enumerate((900, 850))]
+    with modified(unet, [EncoderReuse(interval=2), SkipBlocks(middle=True, levels=1)]):
+        result = [call(unet, step) for step in steps][1]
+    # Level 4 is input blocks 9 to 11 and output blocks 0 to 2: what leaves input block 8 enters output block 3.
+    skips = encode(plain, steps[0])[1][:9]
+    emb, h = embed(plain, steps[1]["timesteps"], None), skips[8]
+    for block in plain.output_blocks[3:]:
+        h = block(torch.cat([h, skips.pop()], 1), emb, steps[1]["context"])
+    assert torch.equal(result, plain.out(h))
+
+
+def test_nothing_kept_under_another_method_is_reused_after_its_window():
+    """Progress 0.1, 0.15, 0.2: the levels come back in what would be a reusing evaluation, which runs in full."""
+    unet, plain = fresh("sd1"), fresh("sd1")
+    steps = [inputs("sd1", seed=i, timestep=t) for i, t in enumerate((899.1, 849.15, 799.2))]
+    with modified(unet, [EncoderReuse(interval=3), SkipBlocks(middle=True, levels=1, end=0.18)]):
+        results = [call(unet, step) for step in steps]
+    assert torch.equal(results[2], call(plain, steps[2]))

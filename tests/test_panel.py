@@ -59,7 +59,7 @@ def test_page_is_served_with_every_control(version: str) -> None:
 @pytest.mark.parametrize("version", [*gradio_versions.VERSIONS, gr.__version__])
 def test_ticked_method_is_summed_up(version: str) -> None:
     unticked, neutral, changed = reported(version)["summaries"]["skip_blocks"]
-    assert (unticked, neutral) == ("", "")
+    assert (unticked, neutral) == ("", "<span class='unetmod-idle'>Skip blocks: changes nothing</span>")
     assert changed == "<span>skip middle, in.4, out.7.res 0.25-1</span>"
     assert [chip for chip in reported(version)["at_load"] if chip] == [changed]
 

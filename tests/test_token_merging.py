@@ -522,8 +522,8 @@ def test_neutral_settings():
 
 
 def test_refusals():
-    with pytest.raises(ConfigError, match="max_downsample is 3; it takes 1, 2, 4 or 8"):
-        TokenMerging(max_downsample=3)
+    with pytest.raises(ConfigError, match="max_downsample is 9"):
+        TokenMerging(max_downsample=9)
     with pytest.raises(ConfigError, match="share is 'row'"):
         TokenMerging(share="row")
     assert TokenMerging(max_downsample="4").max_downsample == 4

@@ -202,6 +202,8 @@ def test_rows_are_paired_as_the_webui_orders_them():
     assert host.guidance_of(denoiser_params(3, scale=1.0)) == Guidance(1.0, (0, 1, 2, 0, 1, 2))
     assert host.guidance_of(denoiser_params(weights=(0.5,), scale=2.0)) == Guidance(1.0, (0, 0))
     assert host.guidance_of(denoiser_params(scale=12.5, cond_scale_miltiplier=0.08)).scale == 1.0
+    cfgpp = denoiser_params(scale=1.0, cond_scale_miltiplier=0.08, need_last_noise_uncond=True)
+    assert host.guidance_of(cfgpp).scale == 1.0  # which the note tells
     mixed = denoiser_params(2, scale=2.0)
     mixed.denoiser.sampler.sampler_extra_args["cond"].batch[1][0].weight = 0.5
     assert host.guidance_of(mixed).scale == 2.0

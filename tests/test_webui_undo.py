@@ -136,6 +136,15 @@ def test_a_method_that_is_refused_leaves_the_others_on(sdxl, probe):
     assert "levels is 3" in note and "unknown" in note and len(p.comments) == 2
 
 
+def test_of_two_that_do_not_go_together_the_first_acts(sd1):
+    p = P([sd1])
+    generate(p, {"deep_cache": {}, "encoder_reuse": {}, "skip_blocks": {"middle": True}})
+    assert "UNet Mod deep cache" in p.extra_generation_params and ENTRY in p.extra_generation_params
+    assert "UNet Mod encoder reuse" not in p.extra_generation_params
+    assert "do not go together" in p.extra_generation_params[INFOTEXT_NOTE]
+    assert "Encoder reuse is left out" in p.extra_generation_params[INFOTEXT_NOTE]
+
+
 def test_passes_are_announced(sd1):
     p = P([sd1], steps=1, hires=True)
     generate(p, SKIP)

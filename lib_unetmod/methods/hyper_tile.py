@@ -180,8 +180,8 @@ class _SelfAttention:
             memory[key] = Cutter(layout, device) if layout.tiles > 1 else None
             if self.first and layout.tiles == 1:
                 self.run.note(
-                    f"HyperTile does nothing at this size: a picture below one and a half tiles of {self.config.tile} px is "
-                    "not cut; choose a smaller tile."
+                    f"HyperTile does nothing in the {self.run.pass_name} pass: a picture below one and a half tiles of "
+                    f"{self.config.tile} px is not cut; choose a smaller tile."
                 )
         return memory[key]
 

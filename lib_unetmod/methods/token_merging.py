@@ -53,7 +53,7 @@ class TokenMerging(Config):
     max_downsample: int = knob(
         1,
         "Levels",
-        "1 merges at the first level that has attention, 2 also at the next, 4 and 8 at the deeper ones. "
+        "1 merges at the first level that has attention, from 2 on also at the next, from 4 and 8 on at the deeper ones. "
         "It counts from level 1 in SD1 and from level 2 in SDXL.",
         low=1,
         high=8,
@@ -91,11 +91,6 @@ class TokenMerging(Config):
     min_height: int = knob(
         0, "Smallest height", "Stands aside for lower pictures; 0 = never.", low=0, high=4096, step=64, unit="pixels"
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.max_downsample not in (1, 2, 4, 8):
-            raise ConfigError(f"TokenMerging: max_downsample is {self.max_downsample}; it takes 1, 2, 4 or 8.")
 
     @property
     def acting_ratio(self) -> float:

@@ -16,8 +16,10 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..selection import configs_of, summary
-from ..unet_map import inspect_unet
+from ..target import TRAINED, Target
+from ..unet_map import UNetMap, inspect_unet
 from ..webui.panel import Panel
+from ..webui.sight import Sight
 from . import report
 from .comparing import Comparison
 from .model import SmallModel
@@ -52,7 +54,7 @@ def build(model: SmallModel) -> gr.Blocks:
             with gr.Column(scale=7, min_width=320, elem_id="playground_right"):
                 button = gr.Button("Draw", variant="primary", elem_id="draw")
                 outputs = _results()
-        panel.wire()
+        panel.wire(_sight(model, inputs[4:6]))
         gr.on(
             [button.click, inputs[0].submit],
             drawing(model),
@@ -167,6 +169,15 @@ def drawing(model: SmallModel) -> Callable[..., Iterator[tuple[Any, ...]]]:
         yield plain.image, modified.image, _report(plain, both, both.notes, problems), f"{used} · {acting}"
 
     return generate
+
+
+def _sight(model: SmallModel, sides: list[gr.components.Component]) -> Sight:
+    unet, trained = inspect_unet(model.unet), model.architecture.get("trained_size")
+
+    def read(width: float, height: float) -> tuple[UNetMap, Target]:
+        return unet, Target(trained or TRAINED[unet.family], round(height), round(width))
+
+    return Sight(sides, read)
 
 
 def _heading(model: SmallModel) -> str:

@@ -16,7 +16,13 @@ from torch import Tensor, nn
 
 from ..methods.guidance_interval import Unpaired
 from ..run import Guidance
+from ..target import TRAINED, Target
+from ..unet_map import UNetMap, UnsupportedUNet, inspect_unet
 
+try:
+    from modules import sd_models
+except ImportError:
+    sd_models = None
 try:
     from modules import sd_unet
 except ImportError:  # a fork without U-Net replacements
@@ -27,7 +33,10 @@ PREFIX = "UNet Mod: "
 
 def current_unet() -> nn.Module | None:
     """The U-Net that the host calls now; None when no model is loaded."""
-    model = shared.sd_model
+    return _unet_of(shared.sd_model)
+
+
+def _unet_of(model: Any) -> nn.Module | None:
     forge = getattr(model, "forge_objects", None)
     inner = forge.unet.model if forge is not None else getattr(model, "model", None)
     return getattr(inner, "diffusion_model", None)
@@ -38,6 +47,31 @@ def current_vae() -> nn.Module | None:
     model = shared.sd_model
     forge = getattr(model, "forge_objects", None)
     return getattr(model if forge is None else getattr(forge, "vae", None), "first_stage_model", None)
+
+
+def trained_size() -> int | None:
+    """Side in pixels at which the loaded model was trained, where its U-Net alone does not tell; None elsewhere.
+
+    SD2's base model (512) and its larger one (768) share a U-Net, and differ in what it predicts.
+    """
+    return _trained_size_of(shared.sd_model)
+
+
+def _trained_size_of(model: Any) -> int | None:
+    unet = _unet_of(model)
+    of_sd2 = unet is not None and getattr(model, "parameterization", None) == "eps" and inspect_unet(unet).family == "sd2"
+    return 512 if of_sd2 else None
+
+
+def sight(width: float, height: float) -> tuple[UNetMap, Target] | None:
+    """The loaded U-Net and a picture of `width` and `height` pixels beside its trained size; None where none is loaded."""
+    # Asking `shared` for a model that is not loaded yet would load it, and the page would stand still meanwhile.
+    model = getattr(getattr(sd_models, "model_data", None), "sd_model", None)
+    try:
+        unet = inspect_unet(_unet_of(model))
+    except UnsupportedUNet:
+        return None
+    return unet, Target(_trained_size_of(model) or TRAINED[unet.family], round(height), round(width))
 
 
 def timesteps() -> int:
@@ -71,7 +105,9 @@ def guidance_of(params: Any) -> Guidance | None:
     pictures: Sequence[Sequence[Any]] = getattr(given.get("cond"), "batch", None) or []
     if "cond_scale" not in given or not pictures:
         return None
-    scale = given["cond_scale"] * getattr(denoiser, "cond_scale_miltiplier", 1.0)  # the WebUI's spelling
+    scale = given["cond_scale"]
+    if not getattr(denoiser, "need_last_noise_uncond", False):  # no row is left out there: the user's own scale is told
+        scale *= getattr(denoiser, "cond_scale_miltiplier", 1.0)  # the WebUI's spelling
     # "a cat :1.2" multiplies the scale of its picture; the picture that is furthest from 1 decides.
     scale = max((scale * part.weight for parts in pictures for part in parts), key=lambda one: abs(one - 1))
     reason = _why_unpaired(params, denoiser, pictures)

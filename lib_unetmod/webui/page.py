@@ -8,16 +8,22 @@ but not on the page makes Generate do nothing.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import gradio as gr
 from modules import scripts
 
+from ..target import Target
+from ..unet_map import UNetMap
 from . import controls, host, settings
 from .infotext import Restore
 from .panel import Panel
+from .sight import Sight, hires_size, value_of
 
 TABS = ("txt2img", "img2img")
+#: Ends of the ids of the page's controls that say how large the last pass will be.
+_SIZES = ("width", "height", "hr-checkbox", "hr_scale", "hr_resize_x", "hr_resize_y")
 
 
 class Page:
@@ -27,7 +33,10 @@ class Page:
         self.script = script
         self.panel: Panel | None = None
         self._missing: list[Callable[[], None]] = []
+        self._sizes: dict[str, gr.components.Component] = {}
         for tab in TABS:
+            for name in _SIZES:
+                script.on_after_component(partial(self._note_size, name), elem_id=f"{tab}_{name}")
             script.on_after_component(self._at_seed, elem_id=f"{tab}_subseed_show")
             script.on_before_component(self._under_seed, elem_id=f"{tab}_seed_extras")
             script.on_before_component(self._at_the_end, elem_id=f"{tab}_gallery")
@@ -56,16 +65,34 @@ class Page:
         if self.panel is not None:
             self._render(self.panel.render_accordion)
 
+    def _note_size(self, name: str, seen: Any) -> None:
+        self._sizes[name] = seen.component
+
     def _at_the_end(self, _component: Any) -> None:
         if self.panel is not None:
             for render in list(self._missing):
                 self._render(render)
-            self.panel.wire()
+            self.panel.wire(self._sight())
 
     def _render(self, render: Callable[[], None]) -> None:
         if render in self._missing:
             self._missing.remove(render)
             render()
+
+    def _sight(self) -> Sight | None:
+        names = [name for name in _SIZES if name in self._sizes]
+        if names[:2] != ["width", "height"]:
+            return None
+
+        def read(*values: Any) -> tuple[UNetMap, Target] | None:
+            shown = dict(zip(names, values, strict=False))
+            width, height = (value_of(shown.get(side), 512) for side in ("width", "height"))
+            if shown.get("hr-checkbox"):
+                scale, *sides = (value_of(shown.get(name), 0) for name in ("hr_scale", "hr_resize_x", "hr_resize_y"))
+                width, height = hires_size(width, height, scale or 2.0, *sides)
+            return host.sight(width, height)
+
+        return Sight([self._sizes[name] for name in names], read)
 
 
 def _panel(elem_id: Callable[[str], str], defaults: settings.Defaults) -> Panel:

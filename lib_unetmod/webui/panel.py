@@ -14,9 +14,11 @@ from typing import Any
 import gradio as gr
 from gradio.context import Context
 
-from ..registry import SHARED_KNOBS, ConfigError, Method, knobs
+from ..large import LargeConfig
+from ..registry import SHARED_KNOBS, Config, ConfigError, Method, knobs
 from ..selection import Selection
 from . import controls
+from .sight import Sight
 
 TITLE = "UNet Mod"
 
@@ -85,21 +87,23 @@ class Panel:
         for container in (panel, accordion):
             container.do_not_save_to_config = True
 
-    def wire(self) -> None:
-        """Connect the events; once, inside the Blocks, after rendering."""
+    def wire(self, sight: Sight | None = None) -> None:
+        """Connect the events; once, inside the Blocks, after rendering. With `sight` the summary shows what autos choose."""
+        sized = list(sight.controls) if sight else []
         quiet = {"queue": False, "show_progress": "hidden", "api_name": False}
         # When the page opens, the controls may show what the WebUI set after they were made.
         show_off = {_JS: f"(on) => on ? '' : `{_SWITCH_OFF}`"}
         Context.root_block.load(None, [self.switch], [self._off], **show_off)
         self.switch.change(None, [self.switch], [self._off], **show_off)
-        Context.root_block.load(self._summarise_all, self.components, list(self._chips.values()), **quiet)
+        Context.root_block.load(self._summarise_all(sight), [*self.components, *sized], list(self._chips.values()), **quiet)
         for method in controls.ordered_methods():
-            toggle, *_ = inputs = self._controls_of(method)
+            toggle, *_ = own = self._controls_of(method)
+            inputs = [*own, *sized] if issubclass(method.config, LargeConfig) else own
             ticked_turns_on = {_JS: "(ticked, on) => ticked || on"}
             toggle.input(None, [toggle, self.switch], [self.switch], **ticked_turns_on)
             latest = {_JS: _latest_only(toggle.elem_id, len(inputs))}
             for control in inputs:
-                control.change(summarise(method), inputs, [self._chips[method.name]], **latest, **quiet)
+                control.change(summarise(method, sight), inputs, [self._chips[method.name]], **latest, **quiet)
 
     @staticmethod
     def selection(values: Any, defaults: Selection | None = None) -> tuple[bool, Selection]:
@@ -123,12 +127,18 @@ class Panel:
     def _controls_of(self, method: Method) -> list[gr.components.Component]:
         return [self._by_name[method.name], *(self._by_name[f"{method.name}.{knob.name}"] for knob in knobs(method.config))]
 
-    async def _summarise_all(self, *values: Any) -> dict[gr.HTML, str]:
-        shown = dict(zip(self._by_name.values(), values, strict=True))
-        return {
-            self._chips[method.name]: summary_chip(method, [shown[control] for control in self._controls_of(method)])
-            for method in controls.ordered_methods()
-        }
+    def _summarise_all(self, sight: Sight | None) -> Callable[..., Any]:
+        async def summarise_all(*values: Any) -> dict[gr.HTML, str]:
+            shown = dict(zip(self._by_name.values(), values, strict=False))
+            sizes = values[len(shown) :]
+            return {
+                self._chips[method.name]: summary_chip(
+                    method, [*(shown[control] for control in self._controls_of(method)), *sizes], sight
+                )
+                for method in controls.ordered_methods()
+            }
+
+        return summarise_all
 
     def _render_group(self, group: str) -> None:
         gr.HTML(f"<span>{escape(group.capitalize())}</span>", elem_classes=["unetmod-group"])
@@ -158,20 +168,23 @@ def _latest_only(key: str, count: int) -> str:
     return f"(...v) => (window.unetmodLatest || ((key, v) => v))({json.dumps(key)}, v.slice(0, {count}))"
 
 
-def summarise(method: Method) -> Callable[..., Any]:
-    """The event function that writes a method's part of the summary from its toggle and knobs.
+def summarise(method: Method, sight: Sight | None = None) -> Callable[..., Any]:
+    """The event function that writes a method's part of the summary from its toggle, its knobs and the page's sizes.
 
     It is a coroutine so that gradio runs it on its event loop: requests are answered in the order in which they came.
     """
 
     async def write(*values: Any) -> str:
-        return summary_chip(method, list(values))
+        return summary_chip(method, list(values), sight)
 
     return write
 
 
-def summary_chip(method: Method, values: list[Any]) -> str:
-    """What a method's toggle and knobs amount to: a few words, a complaint, or nothing when it does not act."""
+def summary_chip(method: Method, values: list[Any], sight: Sight | None = None) -> str:
+    """What a method's toggle and knobs amount to: a few words or a complaint; nothing when it is not ticked.
+
+    `values` are those of the toggle, the knobs and, after them, the controls of `sight`.
+    """
     if not values[0]:
         return ""
     names = [knob.name for knob in knobs(method.config)]
@@ -181,4 +194,19 @@ def summary_chip(method: Method, values: list[Any]) -> str:
         )
     except ConfigError as error:
         return f"<span class='unetmod-wrong'>{escape(str(error))}</span>"
-    return "" if config.neutral else f"<span>{escape(config.summary())}</span>"
+    if config.neutral:
+        return f"<span class='unetmod-idle'>{escape(method.title)}: changes nothing</span>"
+    return _chip_at_size(config, sight, values[1 + len(names) :])
+
+
+def _chip_at_size(config: Config, sight: Sight | None, sizes: list[Any]) -> str:
+    seen = sight.read(*sizes) if sight and sizes and isinstance(config, LargeConfig) else None
+    if seen is None:
+        return f"<span>{escape(config.summary())}</span>"
+    unet, target = seen
+    reason = config.held_back(target)
+    if reason:
+        words = f"{type(config).title}: not at {target.width}x{target.height}"
+        return f"<span class='unetmod-idle' title='{escape(reason)}'>{escape(words)}</span>"
+    auto = "auto: " if config.auto else ""
+    return f"<span>{escape(auto + config.settled(unet, target).summary())}</span>"

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..patching import what_is_on
 from ..registry import Config, ConfigError
-from ..run import Run, modified
+from ..run import Run, conflict, modified
 from ..selection import configs_of
 from ..unet_map import UnsupportedUNet
 from . import host, infotext
@@ -142,7 +142,7 @@ def _sample_modified(p: Any, plan: Plan, sample: Callable[[], Any]) -> Any:
             _current = outer
             plan.note(p, run.notes)
             infotext.write(p, usable, plan.notes)
-            if run.kept_bytes:
+            if run.kept_bytes >= 1e5:
                 host.say(f"kept {run.kept_bytes / 1e6:.1f} MB between evaluations.")
 
 
@@ -154,6 +154,7 @@ def _modified(p: Any, unet: Any, configs: list[Config]) -> Run:
         timesteps=host.timesteps(),
         seed=host.seed_of(p),
         vae=host.current_vae(),
+        trained_size=host.trained_size(),
     )
 
 
@@ -163,8 +164,12 @@ def _usable(p: Any, plan: Plan, unet: Any) -> list[Config]:
     if replacement:
         plan.note(p, [replacement])
         return []
-    usable = []
+    usable: list[Config] = []
     for config in plan.configs:
+        reasons = [reason for other in usable if (reason := conflict(other, config))]
+        if reasons:
+            plan.note(p, [f"{reasons[0]} {config.title} is left out."])
+            continue
         try:
             with _modified(p, unet, [config]):
                 usable.append(config)

@@ -1,0 +1,57 @@
+"""Pictures by the small checkpoint in batches, as the studies of speed and of size draw them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from benchmarks.timing import seconds_now
+from lib_unetmod import Config, modified
+from lib_unetmod.playground.model import SmallModel
+from lib_unetmod.playground.samplers import Course
+from lib_unetmod.run import Guidance
+
+CFG, SEED = 4.0, 5
+
+
+@torch.inference_mode()
+def latents(
+    model: SmallModel,
+    prompts: Sequence[str],
+    sampler: str,
+    steps: int,
+    configs: Iterable[Config] = (),
+    size: tuple[int, int] | None = None,
+    seed: int = SEED,
+    begin_from: tuple[Tensor, int] | None = None,
+) -> tuple[Tensor, float]:
+    """Latents (B, 4, h, w), and the seconds of their U-Net evaluations.
+
+    Args:
+        size: height and width in pixels; None for the trained square.
+        begin_from: clean latents (B, 4, h, w) to begin from, and how many of the `steps` to take: hires fix's second pass.
+    """
+    clean, taken = begin_from or (None, steps)
+    course = Course(sampler, steps, taken, model.prediction_type)
+    count, trained = len(prompts), model.architecture["trained_size"]
+    height, width = size or (trained, trained)
+    context = torch.cat([model.encode_prompt(list(prompts)), model.encode_prompt([""] * count)])
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(count, 4, height // 8, width // 8, generator=generator)
+    seconds = 0.0
+    with modified(model.unet, configs, pass_name="hires" if begin_from else "first", seed=seed, trained_size=trained) as run:
+        run.guidance = Guidance(CFG, (*range(count), *range(count)))
+
+        def denoise(x: Tensor, timestep: Tensor) -> Tensor:
+            nonlocal seconds
+            run.new_evaluation()
+            began = seconds_now()
+            prediction = model.unet(torch.cat([x, x]), timesteps=timestep.expand(2 * count), context=context)
+            seconds += seconds_now() - began
+            withal, without = prediction.chunk(2)
+            return without + CFG * (withal - without)
+
+        latent = course.run(course.begin(noise, clean), denoise, generator)
+    return latent, seconds

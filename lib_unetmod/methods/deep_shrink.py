@@ -1,0 +1,438 @@
+"""While there is much noise, all that lies below one block runs on a smaller map, so that the picture is composed at the
+size that the model was trained at.
+
+Deep Shrink (kohya-ss 2023, sd-scripts, `set_deep_shrink`). Made larger than its training, a model repeats its subject:
+the deep blocks see more cells than they learned to arrange. So the map is shrunk before an input block, and grown again
+where the output blocks meet the skip connection of the block before. Blocks are counted as kohya does; ComfyUI's and
+Forge's node names the block after which the map is shrunk, so that its 3 is 4 here.
+
+Costs: a few interpolations; the shrunken blocks take about 1/factor^2 of their time. Changes: composition, hands, faces and
+coarse texture, when it ends late; where it ends early, subjects may double again.
+
+What passes between blocks keeps the size that the host expects: a shrunken map is handed over enlarged, and the next block
+goes on with the shrunken one itself and with whatever the host has added to the enlarged one meanwhile. So ControlNet's
+residuals and skip connections fit at any factor and size, in hosts that would drop, resize or refuse them otherwise; where
+nothing is added the result is kohya's to the last bit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..large import LargeConfig
+from ..patching import Edit, Wrapper
+from ..registry import ConfigError, knob, method
+from ..resize import RESIZE_METHODS, resize, scaled
+from ..run import Run
+from ..schedule import Window
+from ..skips import fit_upsample
+from ..target import Target
+from ..tokens import Grid
+from ..unet_map import Block, UNetMap
+
+#: How far the factors follow each side by itself: 1 = the map becomes the trained square, so that the longer side repeats
+#: nothing, though what is composed small is stretched along it; 0 = one factor for both, which keeps proportions.
+_ASPECT = 1.0
+#: kohya's end for half the size: timestep 650 of 1000.
+_END_AT_TWO = 0.35
+#: A larger factor leaves more to compose at once when it ends, a smaller one less: later for each doubling, earlier below.
+_END_PER_DOUBLING = 0.15
+#: Later than this, what was drawn small is too far done for the full size to find its details again.
+_LAST_END = 0.5
+#: From this factor on the way back is taken in two steps, the second over this much of progress.
+_TWO_STAGES_FROM = 2.5
+_SECOND_STAGE = 0.15
+_MOST = 8.0
+_LEAST = 0.25
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Before which input block the map is divided by which factors, in height and in width."""
+
+    block: int
+    down: float
+    across: float
+
+    def size(self, of: Grid) -> Grid:
+        return scaled(of, self.down, self.across)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeepShrink(LargeConfig):
+    """Where the map is shrunk, by how much, until when, and where it grows again."""
+
+    block: int = knob(
+        3,
+        "Input block",
+        "The map is shrunk before this input block: 3 is the first of level 2. The smaller, the more is composed small. "
+        "ComfyUI's and Forge's 3 is 4 here.",
+        low=0,
+        high=20,
+        step=1,
+    )
+    level: int = knob(
+        0, "Level", "Shrinks before the first block of this level instead. 0 = the input block above.", low=0, high=6, step=1
+    )
+    factor: float = knob(
+        2.0,
+        "Factor",
+        "Height and width are divided by this: 2 = half the size. Below 1 the map is enlarged, which adds detail.",
+        low=_LEAST,
+        high=_MOST,
+        step=0.05,
+    )
+    factor_x: float = knob(
+        0.0, "Factor of width", "The width is divided by this instead. 0 = as the height.", low=0, high=_MOST, step=0.05
+    )
+    method: str = knob(
+        "bicubic", "Interpolation", "How maps are shrunk and grown. antialiased = smoother bicubic.", choices=RESIZE_METHODS
+    )
+    smooth: float = knob(
+        0.0,
+        "Smooth exit",
+        "Over this last part of the last stage the factor glides to 1: 0 = it ends at once, 1 = it glides all the way. "
+        "Caches of steps begin anew in each step of the glide.",
+        low=0,
+        high=1,
+        step=0.05,
+    )
+    after_skip: bool = knob(
+        True,
+        "After the skip connection",
+        "The skip connection of the block before keeps its full size. "
+        "Off = it is shrunk as well, and so is one more output block.",
+    )
+    early: bool = knob(
+        False,
+        "Grow early",
+        "Grows the map right after the middle block, and the skip connections too, so that all output blocks run at full "
+        "size: milder, and slower. Off = the map grows where it was shrunk.",
+    )
+    second_factor: float = knob(
+        1.0,
+        "Second factor",
+        "From the end of the first stage on, the map is divided by this. 1 = no second stage.",
+        low=_LEAST,
+        high=_MOST,
+        step=0.05,
+    )
+    second_factor_x: float = knob(
+        0.0,
+        "Second factor of width",
+        "The width is divided by this instead. 0 = as the height.",
+        low=0,
+        high=_MOST,
+        step=0.05,
+    )
+    second_block: int = knob(4, "Second input block", "Before which input block it is shrunk then.", low=0, high=20, step=1)
+    second_end: float = knob(
+        0.5, "Second end", "The second stage acts up to this progress (1 = clean).", low=0, high=1, step=0.01
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("factor_x", "second_factor_x"):
+            if 0 < getattr(self, name) < _LEAST:
+                raise ConfigError(
+                    f"DeepShrink: {name} is {getattr(self, name):g}; it takes 0 or a number from {_LEAST:g} to {_MOST:g}."
+                )
+
+    @property
+    def _first(self) -> Stage:
+        return Stage(self.block, self.factor, self.factor_x or self.factor)
+
+    @property
+    def _second(self) -> Stage:
+        return Stage(self.second_block, self.second_factor, self.second_factor_x or self.second_factor)
+
+    @property
+    def two_stages(self) -> bool:
+        return (self._second.down, self._second.across) != (1, 1) and self.second_end > self.end
+
+    @property
+    def window(self) -> Window:
+        return Window(self.start, self.second_end if self.two_stages else self.end)
+
+    def stage(self, progress: float) -> Stage | None:
+        """What is shrunk at this progress: the second stage follows the first, and the last one glides to 1."""
+        stage, start, end = self._first, self.start, self.end
+        if self.two_stages and progress >= self.end:
+            stage, start, end = self._second, self.end, self.second_end
+        elif self.two_stages:
+            return _unless_neutral(stage)
+        left = glide(progress, start, end, self.smooth)
+        return _unless_neutral(Stage(stage.block, 1 + (stage.down - 1) * left, 1 + (stage.across - 1) * left))
+
+    def changes_nothing(self) -> bool:
+        return not (self.auto or _unless_neutral(self._first) or self.two_stages)
+
+    def summary(self) -> str:
+        if self.auto:
+            return "auto"
+        where = f"level {self.level}" if self.level else f"block {self.block}"
+        width = f"x{self.factor_x:g}" if self.factor_x else ""
+        second = f", then 1/{self.second_factor:g} to {self.second_end:g}" if self.two_stages else ""
+        window = "" if self.start <= 0 and self.end >= 1 else f" {self.start:g}-{self.end:g}"
+        return f"1/{self.factor:g}{width} at {where}{window}{second}"
+
+    def settled(self, unet: UNetMap, target: Target) -> DeepShrink:
+        if self.auto:
+            return replace(self, **_automatic(self, unet, target))
+        return replace(self, block=_first_of_level(self.level, unet), level=0) if self.level else self
+
+
+def _unless_neutral(stage: Stage) -> Stage | None:
+    return None if (stage.down, stage.across) == (1, 1) else stage
+
+
+def glide(progress: float, start: float, end: float, smooth: float) -> float:
+    """What is left of the effect: 1, then linearly down to 0 over the last part `smooth` of start to end."""
+    length = smooth * (end - start)
+    return 1.0 if length == 0 else min(max((end - progress) / length, 0.0), 1.0)
+
+
+def _automatic(config: DeepShrink, unet: UNetMap, target: Target) -> dict[str, Any]:
+    """The knobs by size: the shrunken map has the trained area, and the larger the picture the longer it is composed so."""
+    down, across = factors_of(target)
+    most = max(down, across)
+    end = min(_END_AT_TWO + _END_PER_DOUBLING * (math.log2(most) - 1), _LAST_END)
+    end = round(max(min(end, config.end), config.start), 2)
+    block = _auto_block(unet)
+    two = most >= _TWO_STAGES_FROM and end > config.start
+    return {
+        "auto": False,
+        "block": block,
+        "level": 0,
+        "factor": round(down, 2),
+        "factor_x": round(across, 2),
+        "end": end,
+        "second_factor": round(math.sqrt(down), 2) if two else 1.0,
+        "second_factor_x": round(math.sqrt(across), 2) if two else 0.0,
+        "second_block": block,
+        "second_end": round(max(min(end + _SECOND_STAGE, config.end), end), 2),
+    }
+
+
+def factors_of(target: Target) -> tuple[float, float]:
+    """Factors of height and width that give a map of the trained area; none enlarges."""
+    scale = max(target.scale, 1.0)
+    lean = (target.across / target.down) ** (_ASPECT / 2)
+    down, across = scale / lean, scale * lean
+    if down < 1:
+        down, across = 1.0, scale**2
+    elif across < 1:
+        down, across = scale**2, 1.0
+    return min(down, _MOST), min(across, _MOST)
+
+
+def _auto_block(unet: UNetMap) -> int:
+    """The first block of level 2, as kohya; one further where level 1 has no attention (SDXL), as ComfyUI's node.
+
+    There level 1 composes nothing, and the Downsample gets the map that it was trained on.
+    """
+    first = _first_of_level(2, unet)
+    return first if 1 in unet.attention_levels else first + 1
+
+
+def _first_of_level(level: int, unet: UNetMap) -> int:
+    if level > unet.levels:
+        raise ConfigError(
+            f"DeepShrink: level is {level}, but this U-Net has {unet.levels} levels; choose at most {unet.levels}."
+        )
+    return next(block.index for block in unet.input_blocks if block.level == level)
+
+
+def _refuse_missing_blocks(config: DeepShrink, unet: UNetMap) -> None:
+    if config.auto:
+        return
+    if config.level:
+        _first_of_level(config.level, unet)
+    last = len(unet.input_blocks) - 1
+    asked = {"block": not config.level, "second_block": config.two_stages}
+    for name in (name for name, counts in asked.items() if counts):
+        if getattr(config, name) > last:
+            raise ConfigError(
+                f"DeepShrink: {name} is {getattr(config, name)}, but this U-Net has input blocks 0 to {last}; choose at "
+                f"most {last}."
+            )
+
+
+# Outside the caches of steps, so that they keep shrunken maps and are told of every change of size.
+@method(DeepShrink, title="Deep Shrink", group="resolution", order=2)
+def deep_shrink(config: DeepShrink, unet: UNetMap, run: Run) -> Iterator[Edit]:
+    """Two edits of every block, by which maps enter and leave it; which blocks are shrunken is known with the size."""
+    _refuse_missing_blocks(config, unet)
+    key = object()
+
+    def walk() -> _Walk | None:
+        return run.traversal.memory.get(key)
+
+    def begin() -> None:
+        settled = run.settled(config)
+        stage = settled.stage(run.clock.progress)
+        if stage is not None:
+            run.traversal.memory[key] = _Walk(settled, stage, unet, run)
+            if run.traversal.stream is not None:
+                # What others keep from evaluations at one size is not for those at another.
+                run.traversal.stream = (run.traversal.stream, stage, settled.after_skip, settled.early)
+
+    def entering(block: Block) -> Wrapper:
+        def enter(call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            if block is unet.input_blocks[0]:
+                begin()
+            shrunken = walk()
+            return call(x if shrunken is None else shrunken.enter(block, x), *args, **kwargs)
+
+        return enter
+
+    def leaving(block: Block) -> Wrapper:
+        def leave(call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            out, shrunken = call(x, *args, **kwargs), walk()
+            return out if shrunken is None else shrunken.leave(block, out)
+
+        return leave
+
+    def upsampled_size(block: Block) -> Grid | None:
+        shrunken = walk()
+        return None if shrunken is None else shrunken.upsampled_size(block)
+
+    for block in unet.blocks:
+        # The last layer's edit comes first, so that it stands outside where one layer is both.
+        yield Edit(block.layers[-1].module, leaving(block))
+        yield Edit(block.layers[0].module, entering(block))
+        if block.side == "output":
+            yield from fit_upsample(block, run, size=lambda block=block: upsampled_size(block))
+
+
+@dataclass(eq=False)
+class _Walk:
+    """One walk with a shrunken region: the maps in it at their own size, and the sizes that the host knows.
+
+    Attributes:
+        h: the map between two blocks, where it is shrunken.
+        skips: shrunken skip connections, by the index of their input block.
+        entered: size at which each input block ran; for one whose result alone is shrunken, what it would have been.
+        known: size of every skip connection for the host.
+        outer: size for the host of the map with which the current block was entered.
+    """
+
+    config: DeepShrink
+    stage: Stage
+    unet: UNetMap
+    run: Run
+    h: Tensor | None = None
+    skips: dict[int, Tensor] = field(default_factory=dict)
+    entered: dict[int, Grid] = field(default_factory=dict)
+    known: dict[int, Grid] = field(default_factory=dict)
+    outer: Grid = (0, 0)
+
+    @property
+    def first_skip(self) -> int:
+        """Index of the first input block whose skip connection is shrunken."""
+        return self.stage.block if self.config.after_skip else max(self.stage.block - 1, 0)
+
+    def enter(self, block: Block, x: Tensor) -> Tensor:
+        """What `block` is to run on, in place of the `x` that the host gives it."""
+        self.outer = _size(x)
+        if block.side == "input":
+            return self._enter_input(block.index, x)
+        if block.side == "middle":
+            return taken_back(x, self.h)
+        return self._enter_output(block, x)
+
+    def leave(self, block: Block, out: Tensor) -> Tensor:
+        """What the host gets, in place of what `block` gave."""
+        if block.side == "input":
+            return self._leave_input(block, out)
+        if block.side == "middle":
+            return self._grow(out, self.outer) if self.config.early else self._hand_over(out, self.outer)
+        return self._leave_output(block, out)
+
+    def upsampled_size(self, block: Block) -> Grid | None:
+        """Size that the Upsample of an output block gives: what the Downsample of its pair was given."""
+        pair = self._pair(block)
+        return None if self.config.early or pair < self.first_skip else self.entered[pair]
+
+    def _enter_input(self, index: int, x: Tensor) -> Tensor:
+        if index < self.stage.block:
+            self.entered[index] = self.stage.size(self.outer)
+            return x
+        inner = self._resize(x, self.stage.size(self.outer)) if self.h is None else taken_back(x, self.h)
+        self.entered[index] = _size(inner)
+        return inner
+
+    def _leave_input(self, block: Block, out: Tensor) -> Tensor:
+        if block.index < self.first_skip:
+            self.known[block.index] = _size(out)
+            return out
+        if block.index < self.stage.block:
+            known = _size(out)
+            out = self._resize(out, self.stage.size(known))
+        else:
+            known = _halved(self.outer) if block.of_kind("down") else self.outer
+        self.known[block.index] = known
+        self.skips[block.index] = out
+        return self._hand_over(out, known)
+
+    def _enter_output(self, block: Block, x: Tensor) -> Tensor:
+        skip = self.skips.pop(self._pair(block), None)
+        if skip is None:
+            return x
+        if self.config.early:
+            h, known = x[:, : block.backbone_channels], x[:, block.backbone_channels :]
+            return torch.cat([h, self._grow(taken_back(known, skip), self.outer)], 1)
+        return taken_back(x, torch.cat([self._grow(self.h, _size(skip)), skip], 1))
+
+    def _leave_output(self, block: Block, out: Tensor) -> Tensor:
+        pair = self._pair(block)
+        if pair < self.first_skip:
+            return out
+        known = self.known[pair - 1] if pair > 0 else self.run.traversal.latent_size
+        if self.config.early or pair == self.first_skip:
+            self.h = None
+            return self._grow(out, known)
+        return self._hand_over(out, known)
+
+    def _pair(self, output: Block) -> int:
+        return len(self.unet.input_blocks) - 1 - output.index
+
+    def _hand_over(self, inner: Tensor, size: Grid) -> Tensor:
+        self.h = inner
+        return resize(inner, size, _CARRIED_BY)
+
+    def _grow(self, x: Tensor, size: Grid) -> Tensor:
+        return x if _size(x) == size else self._resize(x, size)
+
+    def _resize(self, x: Tensor, size: Grid) -> Tensor:
+        return resize(x, size, self.config.method, self.run.wraps)
+
+
+#: How a shrunken map is enlarged for the host: any way will do, for it is taken back exactly.
+_CARRIED_BY = "nearest"
+
+
+def taken_back(received: Tensor, inner: Tensor) -> Tensor:
+    """The map `inner` (B, C, h, w) that was handed over enlarged, with what was added to it since.
+
+    `received` (B, C, H, W) is that enlarged map plus what the host added, whose mean over each cell of `inner` counts.
+    """
+    if _size(received) == _size(inner):
+        return received
+    added = received - resize(inner, _size(received), _CARRIED_BY)
+    return inner + resize(added, _size(inner), "area")
+
+
+def _size(x: Tensor) -> Grid:
+    return x.shape[-2], x.shape[-1]
+
+
+def _halved(size: Grid) -> Grid:
+    """What a Downsample leaves: its convolution has stride 2 and padding 1."""
+    return (size[0] + 1) // 2, (size[1] + 1) // 2

@@ -1,0 +1,427 @@
+"""Convolutions of the deep levels look further, so that a large picture is laid out like one of the trained size.
+
+ScaleCrafter (He et al. 2023, "ScaleCrafter: Tuning-free Higher-Resolution Visual Generation with Diffusion Models"). A U-Net
+repeats objects on large pictures because its convolutions see a smaller part of them than in training. Re-dilation (section
+3.2) widens them as much as the picture is larger, in fractions too; dispersion (section 3.3) spreads their kernels without
+gaps; noise-damped guidance (section 3.4) takes layout from the widened U-Net and removes noise with one less widened.
+
+Costs: re-dilation by a whole factor only some copies of maps; by a fraction f the work of maps (ceil(f) / f)^2 as large,
+1.8 times at 1.5 and 1.4 at 2.5, and resizing, in the convolutions concerned. Dispersion: 25/9 (5x5) or 49/9 (7x7) of the
+products there. Noise-damped guidance: half of an evaluation more. Changes: composition, meant to be that of a picture of
+the trained size; textures get softer the longer it acts.
+
+Auto takes the published settings by ratio of side to trained side, in height and width apart, rounded to halves. Below 3,
+everything from level 2 inward (SD1, SD2) or the output blocks of level 3 and the middle (SDXL) is widened by the ratio.
+From 3 on the deepest level is, each level further out by one less but at least 2, in SDXL now in the input blocks of level
+3 and all output blocks, and all of it comes back to 2 step by step. It ends at 0.6 of the way, for larger pictures at 0.7;
+SD2 at 0.4, 0.6 and 0.74. A Downsample is widened like the level that it leaves, an Upsample too. A map that another
+method has made smaller is widened by as much less; an Upsample that HiDiffusion fits to another map is left to it.
+
+Weights stay the host's. A dilated convolution is the module's own call on the phases of its input (`dilation.py`), whatever
+stands behind it: AUTOMATIC1111's LoRA and fp8, the operations of Forge and its kin, circular padding. A dispersed kernel is
+made of the weight that the call convolves with (`dispersion.py`): AUTOMATIC1111 writes LoRAs into the weight, and casts fp8
+to the input's type, which is done here too. Where the weight on the module is not what acts (LoRA applied beside the weight,
+packed weights), it is read off the module's answers to as many 3x3 maps as it has input channels.
+
+Noise-damped guidance adds v_uncond + s * (d_cond - d_uncond), d the widened U-Net and v the less widened one, by the host's
+own guidance: it gets v_uncond for uncond and v_uncond + d_cond - d_uncond for cond. v needs the unconditional rows alone,
+which run along inside every layer's call, behind the host's rows: three rows for two. What a host or ControlNet adds
+between blocks to a row is added to its companion. Where cond and uncond are called apart, where ControlNet's reference or
+Forge's attention patches take rows by their place, it stands aside; dilation still acts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..dilation import Factors, convolved_size, is_dilatable, re_dilated
+from ..dispersion import dispersed, seen_weight
+from ..large import LargeConfig
+from ..patching import Edit
+from ..registry import ConfigError, knob, method
+from ..run import Run
+from ..target import Target
+from ..tokens import Grid
+from ..unet_map import Block, UNetMap
+
+#: The ratio of sides from which the published settings taper and come back to 2 step by step.
+_EXTREME = 3.0
+_NOWHERE = 5
+_KERNELS = {"off": 0, "5x5": 5, "7x7": 7}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScaleCrafter(LargeConfig):
+    """Which convolutions look how much further."""
+
+    dilation: float = knob(
+        2.0,
+        "Dilation",
+        "How much further convolutions look: as many times as the picture is larger than the trained size. Fractions cost "
+        "more. 1 = off.",
+        low=1,
+        high=8,
+        step=0.25,
+    )
+    dilation_height: float = knob(
+        0.0,
+        "Dilation in height",
+        "The same in height where it is another one; the first is that in width then. 0 = the same.",
+        low=0,
+        high=8,
+        step=0.25,
+    )
+    level: int = knob(
+        2,
+        "From level, output blocks",
+        "Widens the output blocks from this level (1 = full resolution) inward; the middle block always. "
+        f"{_NOWHERE} = none.",
+        low=1,
+        high=_NOWHERE,
+        step=1,
+    )
+    input_level: int = knob(
+        2,
+        "From level, input blocks",
+        f"The same for the input blocks, which the published settings for SDXL leave out below 3 times the trained side. "
+        f"{_NOWHERE} = none.",
+        low=1,
+        high=_NOWHERE,
+        step=1,
+    )
+    taper: bool = knob(False, "Taper", "Each level further out is widened by one less, but at least by 2.")
+    progressive: bool = knob(False, "Come back step by step", "The dilation falls to 2 on the way to its end.")
+    dispersed: str = knob(
+        "off",
+        "Dispersed kernel",
+        "Spreads the 3x3 kernels of the deepest levels over 5x5 or 7x7 in place of dilation that leaves gaps; slower. For "
+        "pictures of four times the trained side.",
+        choices=tuple(_KERNELS),
+    )
+    dispersed_levels: int = knob(
+        1, "Dispersed levels", "At how many of the deepest levels, the middle among them.", low=1, high=4, step=1
+    )
+    noise_damped: bool = knob(
+        False,
+        "Noise-damped guidance",
+        "Layout from the widened U-Net, noise removed with one that is widened on one level less. The published settings "
+        "use it from four times the trained side. Each evaluation takes half as long again.",
+    )
+
+    def changes_nothing(self) -> bool:
+        return not self.auto and self.dilation == 1 and self.dilation_height in (0, 1)
+
+    def summary(self) -> str:
+        down, across = self.axes
+        how = "auto" if self.auto else f"{across:g}" if down == across else f"{across:g}x{down:g}"
+        extra = "" if self.dispersed == "off" else f" {self.dispersed}"
+        window = "" if self.window.always else f" {self.start:g}-{self.end:g}"
+        return f"ScaleCrafter {how}{extra}{' damped' * self.noise_damped}{window}"
+
+    @property
+    def axes(self) -> Factors:
+        """Dilation in height and width."""
+        return self.dilation_height or self.dilation, self.dilation
+
+    def settled(self, unet: UNetMap, target: Target) -> ScaleCrafter:
+        if not self.auto:
+            return self
+        down, across = (max(round(2 * ratio) / 2, 1.0) for ratio in (target.down, target.across))
+        ratio = min(max(down, across), 8.0)
+        extreme = ratio >= _EXTREME
+        if 1 in unet.attention_levels or unet.family == "other":
+            level = input_level = 2
+        else:
+            level, input_level = (1, 3) if extreme else (3, _NOWHERE)
+        return replace(
+            self,
+            auto=False,
+            dilation=min(across, 8.0),
+            dilation_height=min(down, 8.0),
+            level=level,
+            input_level=input_level,
+            taper=extreme,
+            progressive=extreme,
+            end=max(self.start, min(self.end, _published_end(unet.family, ratio))),
+        )
+
+    def factors(self, place: Place, levels: int, progress: float) -> Factors:
+        """How far the convolution at `place` looks, in height and width, at `progress`."""
+        first = {"input": self.input_level, "middle": 1, "output": self.level}[place.side]
+        if place.level < first:
+            return 1.0, 1.0
+        outward = (levels - place.level) * self.taper
+        left = (self.end - progress) / (self.end - self.start) if self.progressive else 1.0
+
+        def on_axis(factor: float) -> float:
+            least = min(factor, 2.0)
+            tapered = max(factor - outward, least)
+            # d(i) = max(ceil(d * (tau - i) / tau), 2) of the published code, of which 2 is no floor for factors below it.
+            return min(tapered, max(math.ceil(tapered * left), least)) if self.progressive else tapered
+
+        down, across = self.axes
+        return on_axis(down), on_axis(across)
+
+    @property
+    def damping(self) -> ScaleCrafter:
+        """The less widened U-Net: one level further in on either side."""
+        return replace(self, level=min(self.level + 1, _NOWHERE), input_level=min(self.input_level + 1, _NOWHERE))
+
+
+def _published_end(family: str, ratio: float) -> float:
+    """tau / 50 of the published settings for 2, 2.5 and 4 times the trained side."""
+    ends = {"sd2": (0.4, 0.6, 0.74), "sdxl": (0.6, 0.6, 0.7), "refiner": (0.6, 0.6, 0.7)}.get(family, (0.6, 0.7, 0.7))
+    return ends[0] if ratio < 2.25 else ends[1] if ratio < _EXTREME else ends[2]
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """A 3x3 convolution. `level` is the one whose dilation it gets, `map_level` that of the map that comes in."""
+
+    module: nn.Conv2d
+    side: str
+    level: int
+    map_level: int
+
+
+def places(unet: UNetMap) -> Iterator[Place]:
+    """The 3x3 convolutions of ResBlocks, Downsamples and Upsamples."""
+    for block in unet.blocks:
+        for layer in block.layers:
+            if layer.kind not in ("res", "down", "up"):
+                continue
+            level = block.level - (layer.kind == "down")
+            map_level = block.out_level if layer.kind == "up" else level
+            for module in layer.module.modules():
+                if is_dilatable(module):
+                    yield Place(module, block.side, level, map_level)
+
+
+# Outside the caches of steps and of what acts on attentions, which then see the companions as any other rows.
+@method(ScaleCrafter, title="ScaleCrafter", group="resolution", order=3)
+def scale_crafter(config: ScaleCrafter, unet: UNetMap, run: Run) -> Iterator[Edit]:
+    """An edit of each 3x3 convolution, and those of the rows that run along for noise-damped guidance."""
+    if not config.auto and config.level > unet.levels and config.input_level > unet.levels and config.noise_damped:
+        raise ConfigError(
+            f"ScaleCrafter: level is {config.level} and input_level is {config.input_level}, with which only the middle is "
+            "widened and noise_damped has nothing to leave out; lower level or switch noise_damped off."
+        )
+    if config.noise_damped:
+        yield from _Companions(config, unet, run).edits()
+    for place in places(unet):
+        yield Edit(place.module, _widened(config, place, run))
+
+
+def _widened(config: ScaleCrafter, place: Place, run: Run) -> Callable[..., Tensor]:
+    module, levels = place.module, run.map.levels
+
+    def widened(call: Callable[..., Tensor], x: Tensor, settled: ScaleCrafter) -> Tensor:
+        size = (x.shape[-2], x.shape[-1])
+        factors = settled.factors(place, levels, run.clock.progress)
+        factors = _as_seen(factors, size, run.traversal.latent_size, place.map_level)
+        if factors == (1.0, 1.0):
+            return call(x)
+        kernel = _KERNELS[settled.dispersed]
+        if kernel and place.level > levels - settled.dispersed_levels:
+            seen = seen_weight(call, module, x)
+            if seen is not None:
+                if seen.costly:
+                    run.note(
+                        "ScaleCrafter reads the weights of its dispersed convolutions off their answers, because the host "
+                        "keeps them in a way of its own (LoRA beside the weights, packed weights): this takes time; "
+                        "dispersed at off does not."
+                    )
+                return dispersed(x, seen, kernel, factors, module.stride, run.wraps)
+        return re_dilated(call, x, factors, module.stride, run.wraps)
+
+    def convolve(call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        def plain(maps: Tensor) -> Tensor:
+            return call(maps, *args, **kwargs)
+
+        settled = run.settled(config)
+        walk = run.traversal.memory.get(_KEY)
+        if walk is None:
+            return widened(plain, x, settled)
+        own = widened(plain, x[: walk.batch], settled)
+        if len(own) == len(x):
+            return own  # another method's answer, see `dilated`
+        return torch.cat([own, widened(plain, x[walk.batch :], walk.damping)])
+
+    return convolve
+
+
+def _as_seen(factors: Factors, size: Grid, latent: Grid, level: int) -> Factors:
+    """Dilation on a map of `size` where the level's own is larger, because another method shrinks it."""
+
+    def on_axis(factor: float, side: int, whole: int) -> float:
+        own = convolved_size((whole, whole), (2 ** (level - 1), 2 ** (level - 1)))[0]
+        # Sides are rounded on the way down, so that a cell more or less tells nothing.
+        return factor if side + 1 >= 0.8 * own else max(round(2 * factor * side / own) / 2, 1.0)
+
+    return on_axis(factors[0], size[0], latent[0]), on_axis(factors[1], size[1], latent[1])
+
+
+# Noise-damped guidance.
+
+_KEY = "rows of the less widened U-Net"
+
+
+@dataclass(eq=False)
+class _Walk:
+    """The companions of a walk's unconditional rows: the same rows, as the less widened U-Net has them.
+
+    Attributes:
+        batch: how many rows the host has.
+        conditional: for each unconditional row that of its picture's prompt.
+        unconditional: these rows, in the order of their companions.
+        damping: what widens the companions.
+        h: the companions' map between two layers.
+        given: what the host was last given for the unconditional rows, to see what it adds.
+        skips: both, for each skip connection not yet joined.
+    """
+
+    batch: int
+    unconditional: tuple[int, ...]
+    conditional: tuple[int, ...]
+    damping: ScaleCrafter
+    h: Tensor
+    given: Tensor
+    skips: list[tuple[Tensor, Tensor]]
+
+    def own(self, rows: Tensor) -> Tensor:
+        """The unconditional rows of the host's, a tensor of its own."""
+        return torch.cat([rows[number : number + 1] for number in self.unconditional])
+
+    def joined(self, value: Any) -> Any:
+        """A tensor of one entry a row with entries for the companions; anything else as it is."""
+        if isinstance(value, list):
+            return [self.joined(one) for one in value]
+        if not isinstance(value, Tensor) or value.ndim == 0 or value.shape[0] != self.batch:
+            return value
+        return torch.cat([value, self.own(value)])
+
+
+@dataclass(eq=False)
+class _Companions:
+    """Lets companions of the unconditional rows run along in every layer's call, and guides by them at the end."""
+
+    config: ScaleCrafter
+    unet: UNetMap
+    run: Run
+
+    def edits(self) -> Iterator[Edit]:
+        yield Edit(self.unet.unet.out, self._guide)
+        begins = self.unet.input_blocks[0].layers[0]
+        for block in self.unet.blocks:
+            for layer in block.layers:
+                # The first edit stands outside.
+                if layer is begins:
+                    yield Edit(layer.module, self._begin)
+                elif layer is block.layers[0]:
+                    yield Edit(layer.module, self._enter(block))
+                if layer is block.layers[-1] and block.side == "input":
+                    yield Edit(layer.module, self._keep_skip)
+                yield Edit(layer.module, self._layer)
+
+    @property
+    def _walk(self) -> _Walk | None:
+        return self.run.traversal.memory.get(_KEY)
+
+    def _stand_aside(self, reason: str) -> None:
+        self.run.traversal.memory.pop(_KEY, None)
+        self.run.note(f"Noise-damped guidance stood aside: {reason}.")
+
+    def _begin(self, call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        rows = self._rows(len(x))
+        if rows is not None:
+            settled = self.run.settled(self.config)
+            walk = _Walk(len(x), *rows, settled.damping, x, x, [])
+            walk.h = walk.given = walk.own(x)
+            self.run.traversal.memory[_KEY] = walk
+            if self.run.traversal.stream is not None:
+                # What others keep from evaluations without companions is not for these, nor the other way round.
+                self.run.traversal.stream = (self.run.traversal.stream, _KEY)
+        return call(x, *args, **kwargs)
+
+    def _rows(self, batch: int) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+        """The unconditional rows and their conditional ones; None where guidance cannot be damped."""
+        guidance = self.run.guidance
+        if guidance is None:
+            self._stand_aside("it is not said which rows are conditional (run.guidance)")
+            return None
+        partner = guidance.partner
+        pairs = [(row, of) for row, of in enumerate(partner) if row != of]
+        if len(partner) != batch or len(pairs) * 2 != batch or len({of for _, of in pairs}) != len(pairs):
+            self._stand_aside("an evaluation was not made of one conditional and one unconditional row for each picture")
+            return None
+        if any("_forward" in vars(inner.module) for block in self.unet.blocks for inner in block.transformer_blocks):
+            self._stand_aside("ControlNet's reference takes rows by their place")
+            return None
+        return tuple(row for row, _ in pairs), tuple(of for _, of in pairs)
+
+    def _enter(self, block: Block) -> Callable[..., Tensor]:
+        def enter(call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            walk = self._walk
+            if walk is not None:
+                if block.side == "output":
+                    skip, given = walk.skips.pop()
+                    size = (skip.shape[-2], skip.shape[-1])
+                    walk.h, walk.given = _join(walk.h, skip, size), _join(walk.given, given, size)
+                if len(x) != walk.batch or walk.given.shape[1:] != x.shape[1:]:
+                    self._stand_aside("another method or extension resizes maps between blocks")
+                else:
+                    walk.h = walk.h + (walk.own(x) - walk.given)
+            return call(x, *args, **kwargs)
+
+        return enter
+
+    def _layer(self, call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        walk = self._walk
+        if walk is not None and any(_takes_rows_by_place(value) for value in (*args, *kwargs.values())):
+            self._stand_aside("another extension's patches of the attention take rows by their place")
+            walk = None
+        if walk is None:
+            return call(x, *args, **kwargs)
+        kept = {name: walk.joined(value) for name, value in kwargs.items()}
+        out = call(torch.cat([x, walk.h]), *(walk.joined(value) for value in args), **kept)
+        own, walk.h = out[: walk.batch], out[walk.batch :]
+        # A copy: hosts add to what they get in place.
+        walk.given = walk.own(own)
+        return own
+
+    def _keep_skip(self, call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        out = call(x, *args, **kwargs)
+        walk = self._walk
+        if walk is not None:
+            walk.skips.append((walk.h, walk.given))
+        return out
+
+    def _guide(self, call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        walk = self.run.traversal.memory.pop(_KEY, None)
+        if walk is None:
+            return call(x, *args, **kwargs)
+        h = walk.h + (walk.own(x) - walk.given).to(walk.h.dtype)
+        out = call(torch.cat([x, h.to(x.dtype)]), *args, **kwargs)
+        damped = out[: walk.batch].clone()
+        for companion, (row, of) in enumerate(zip(walk.unconditional, walk.conditional, strict=True)):
+            noise = out[walk.batch + companion]
+            damped[row], damped[of] = noise, noise + (out[of] - out[row])
+        return damped
+
+
+def _join(h: Tensor, skip: Tensor, size: Grid) -> Tensor:
+    """A host's joining of `h` and its skip connection, along the channels; `h` is resized where it is of another size."""
+    fitted = h if (h.shape[-2], h.shape[-1]) == size else F.interpolate(h, size, mode="nearest")
+    return torch.cat([fitted, skip], 1)
+
+
+def _takes_rows_by_place(value: Any) -> bool:
+    """Whether `value` is Forge's options with functions that other extensions put into attentions and blocks."""
+    return isinstance(value, dict) and bool(value.get("patches") or value.get("patches_replace"))

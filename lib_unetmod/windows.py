@@ -1,0 +1,85 @@
+"""Self-attention within the four quarters of a map that was rolled, so that the quarters lie elsewhere each time.
+
+Windows of half the map's height and width, as Swin Transformer's (Liu et al. 2021) but with neither a fixed size nor a mask:
+rolling brings opposite edges of the picture into one window, and they attend to each other. Odd sides make windows that
+differ by one token; their tokens are neither resized nor padded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from .tiling import Cutter, Layout, parts
+from .tokens import Grid, grid_is
+
+if TYPE_CHECKING:
+    from .run import Run
+
+
+class Windows:
+    """A map of tokens of `size`, rolled up and left by `shift` tokens and cut in half on both sides.
+
+    Attributes:
+        size: height and width of the map.
+        shapes: (height, width) of the windows of each batch, in tokens.
+    """
+
+    def __init__(self, size: Grid, shift: Grid, device: torch.device) -> None:
+        self.size = size
+        self._shift = shift
+        self._cutter = Cutter(Layout(parts(size[0], 2), parts(size[1], 2)), device)
+        self.shapes = self._cutter.shapes
+
+    def cut(self, tokens: Tensor) -> list[Tensor]:
+        """(B, m*N, C), m maps of N tokens one after another -> for each of `shapes` (B*windows, m*h*w, C)."""
+        return self._cutter.cut(self._rolled(tokens, -1))
+
+    def join(self, windows: Sequence[Tensor]) -> Tensor:
+        """The windows of one map, as `cut` gives them with m = 1 -> (B, N, C)."""
+        return self._rolled(self._cutter.join(windows), 1)
+
+    def _rolled(self, tokens: Tensor, sign: int) -> Tensor:
+        down, across = self._shift
+        if not (down or across):
+            return tokens
+        height, width = self.size
+        maps = tokens.unflatten(1, (-1, height, width))
+        return maps.roll((sign * down, sign * across), (2, 3)).flatten(1, 3)
+
+
+def window_shift(size: Grid, quarters: int) -> Grid:
+    """Tokens to roll by: `quarters` quarters of a window of ceil(H/2) x ceil(W/2), each rounded down to whole tokens."""
+    height, width = size
+    return (height + 1) // 2 // 4 * quarters, (width + 1) // 2 // 4 * quarters
+
+
+def attend_in(windows: Windows, run: Run, call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """`call(x, *args, **kwargs)`, an attention, within the windows; every tensor given holds maps of their size."""
+    others = [one for one in (*args, *kwargs.values()) if isinstance(one, Tensor)]
+    cut = {id(one): windows.cut(one) for one in (x, *others)}  # by identity: a context that is x stays the windows of x
+    attended = []
+    for index, shape in enumerate(windows.shapes):
+
+        def window_of(one: Any, index: int = index) -> Any:
+            return cut[id(one)][index] if id(one) in cut else one
+
+        with grid_is(run, shape):
+            attended.append(
+                call(window_of(x), *map(window_of, args), **{key: window_of(one) for key, one in kwargs.items()})
+            )
+    return windows.join(attended)
+
+
+def holds_maps(size: Grid, x: Tensor, *args: Any, **kwargs: Any) -> bool:
+    """Whether an attention can be cut: x (B, N, C) is a map of `size`, each context one or several, and there is no mask."""
+    height, width = size
+    if x.shape[1] != height * width or kwargs.get("mask") is not None:
+        return False
+    contexts = [one for one in (*args, *kwargs.values()) if isinstance(one, Tensor)]
+    return all(
+        one.ndim == 3 and one.shape[0] == x.shape[0] and one.shape[1] and one.shape[1] % x.shape[1] == 0 for one in contexts
+    )
