@@ -1,4 +1,4 @@
-"""Time per evaluation of every speed method over the plain U-Net's, beside what the removed work predicts and the peers.
+"""Time per evaluation of each method for speed and size over plain, beside what the removed work predicts and the peers.
 
     python -m benchmarks.speed [--width 320] [--side 64] [--rounds 3] [--only token_merging ...] [--peers]
 
@@ -32,9 +32,12 @@ from benchmarks.twins import call_twin, diffusers_twin
 from lib_unetmod import (
     Config,
     DeepCache,
+    DeepShrink,
     EncoderReuse,
     GuidanceInterval,
+    HiDiffusion,
     HyperTile,
+    ScaleCrafter,
     SkipBlocks,
     TokenDownsampling,
     TokenMerging,
@@ -53,13 +56,25 @@ class Case:
     """One row of the table. `evaluations` are run in a row; `scale` says what is left of a part's work.
 
     `scale(level, part)` is for the parts "product" (of the self-attentions) and "projections" of a level; None where the
-    prediction is another one.
+    prediction is another one. `shrunk` names the first and the last block, in the order of a walk, whose maps have half
+    the height and width.
     """
 
     name: str
     config: Config
     evaluations: int = 1
     scale: Callable[[int, str], float] | None = None
+    shrunk: tuple[int, int] | None = None
+
+
+#: The settings themselves, at any size.
+BY_HAND = {"auto": False, "above": 0}
+#: An end before the progress at which evaluations are timed.
+OUTSIDE = 0.05
+
+
+def same(level: int, part: str) -> float:
+    return 1.0
 
 
 def merged(ratio_: float) -> Callable[[int, str], float]:
@@ -94,6 +109,14 @@ def cases(side: int) -> list[Case]:
         Case("DeepCache 3, branch 3", DeepCache(interval=3, branch=3), EVALUATIONS),
         Case("encoder reuse 3", EncoderReuse(interval=3), EVALUATIONS),
         Case("guidance rows at CFG 1", GuidanceInterval(scale_one=True)),
+        Case("Deep Shrink 2, block 3", DeepShrink(**BY_HAND), scale=same, shrunk=(3, -4)),
+        Case("Deep Shrink, outside its window", DeepShrink(**BY_HAND, end=OUTSIDE), scale=same),
+        Case("HiDiffusion, RAU-Net", HiDiffusion(**BY_HAND, windows=False), scale=same, shrunk=(3, -4)),
+        Case("HiDiffusion, windows", HiDiffusion(**BY_HAND, raunet=False), scale=tiled(2, 8, 1)),
+        Case("HiDiffusion, outside its window", HiDiffusion(**BY_HAND, end=OUTSIDE), scale=same),
+        Case("ScaleCrafter 2", ScaleCrafter(**BY_HAND, dilation=2), scale=same),
+        Case("ScaleCrafter 1.5", ScaleCrafter(**BY_HAND, dilation=1.5), scale=same),
+        Case("ScaleCrafter, outside its window", ScaleCrafter(**BY_HAND, dilation=2, end=OUTSIDE), scale=same),
     ]
 
 
@@ -150,6 +173,8 @@ def predicted(unet: nn.Module, case: Case, share: Shares) -> float:
         return predicted_of_skipping(unet, config, share.layers)
     if isinstance(config, GuidanceInterval):
         return 0.5
+    if case.shrunk is not None:
+        return predicted_of_shrinking(unet, case, share)
     if case.scale is not None:
         return 1 - sum(part * (1 - case.scale(*key)) for key, part in share.attention.items())
     span = [*structure.input_blocks, structure.middle_block]
@@ -158,6 +183,19 @@ def predicted(unet: nn.Module, case: Case, share: Shares) -> float:
         span = [*span[config.branch + 1 :], *structure.output_blocks[: last - config.branch]]
     reused = 1 - len(range(0, case.evaluations, config.interval)) / case.evaluations
     return 1 - reused * sum(share.layers[layer.module] for block in span for layer in block.layers)
+
+
+def predicted_of_shrinking(unet: nn.Module, case: Case, share: Shares) -> float:
+    """A quarter of the cells is left in these blocks; the products of their self-attentions go by its square."""
+    structure = inspect_unet(unet)
+    first, last = case.shrunk
+    blocks = structure.blocks[first : len(structure.blocks) + last + 1]
+    layers = sum(share.layers[layer.module] for block in blocks for layer in block.layers)
+    if isinstance(case.config, HiDiffusion):  # whose last Upsample gives the full size to its convolution
+        layers -= sum(share.layers[layer.module] for layer in blocks[-1].of_kind("up"))
+    levels = {block.level for block in blocks}
+    products = sum(part for (level, kind), part in share.attention.items() if kind == "product" and level in levels)
+    return 1 - layers * (1 - 1 / 4) - products * (1 / 4 - 1 / 16)
 
 
 def sample(unet: nn.Module, inputs: dict, config: Config | None, evaluations: int) -> float:

@@ -494,6 +494,7 @@ def test_sizes_of_a_stage():
 
 
 def test_summaries():
-    assert DeepShrink().summary() == "auto"
-    assert explicit(end=0.35).summary() == "1/2 at block 3 0-0.35"
-    assert explicit(level=2, factor_x=3, end=0.2, second_factor=1.5).summary() == "1/2x3 at level 2 0-0.2, then 1/1.5 to 0.5"
+    assert DeepShrink().summary() == "Deep Shrink auto"
+    assert explicit(end=0.35).summary() == "Deep Shrink 1/2 at block 3 0-0.35"
+    second = explicit(level=2, factor_x=3, end=0.2, second_factor=1.5)
+    assert second.summary() == "Deep Shrink 1/3x2 at level 2 0-0.2, then 1/1.5 to 0.5"

@@ -530,8 +530,10 @@ def test_grids_inside_pooled_blocks_are_those_of_the_pooled_maps():
 
 
 def test_summaries_and_what_is_neutral():
-    assert HiDiffusion().summary() == "HiDiffusion"
-    assert HiDiffusion(windows=False, end=0.6).summary() == "HiDiffusion RAU-Net 0-0.6"
+    assert HiDiffusion().summary() == "HiDiffusion auto"
+    assert HiDiffusion(windows=False, end=0.6).summary() == "HiDiffusion RAU-Net auto 0-0.6"
+    by_hand = HiDiffusion(auto=False, pool_start=0.2, pool_end=0.5)
+    assert by_hand.summary() == "HiDiffusion strided at 3 to 0.4, pooled at 4 0.2-0.5, windows"
     assert HiDiffusion(raunet=False).summary() == "HiDiffusion windows"
     assert NEUTRAL.neutral and not HiDiffusion().neutral
     assert HiDiffusion(auto=False, windows=False, conv_end=0).neutral

@@ -13,10 +13,14 @@ import gradio as gr
 import gradio_versions
 import panel_report
 import pytest
+import unets
 
+from lib_unetmod import DeepShrink, inspect_unet
 from lib_unetmod.registry import METHODS, SHARED_KNOBS, knobs
 from lib_unetmod.selection import configs_of
+from lib_unetmod.target import Target
 from lib_unetmod.webui.panel import Panel, summary_chip
+from lib_unetmod.webui.sight import Sight, hires_size
 
 SKIP = METHODS["skip_blocks"]
 SKIP_KNOBS = [knob.name for knob in knobs(SKIP.config)]
@@ -164,3 +168,29 @@ def test_wrong_settings_are_said_in_the_summary_and_nothing_is_markup() -> None:
     assert "unetmod-wrong" in crossed
     named = summary_chip(SKIP, [True, *({**values, "blocks": "<img/src=x>"}).values()])
     assert "<img" not in named
+
+
+SHRINK = METHODS["deep_shrink"]
+
+
+def chip_at(width: int, height: int, **values: Any) -> str:
+    """Deep Shrink's part of the summary on a page of this size, with SD1's U-Net loaded."""
+    knobs_of = {**DeepShrink().values(), **values}
+    sight = Sight([], lambda *size: (inspect_unet(unets.sd1()), Target(512, size[1], size[0])))
+    return summary_chip(SHRINK, [True, *(knobs_of[knob.name] for knob in knobs(SHRINK.config)), width, height], sight)
+
+
+def test_summary_tells_what_autos_choose_at_the_pages_size() -> None:
+    assert chip_at(1024, 1024) == "<span>auto: Deep Shrink 1/2 at block 3 0-0.35</span>"
+    assert chip_at(1024, 512).startswith("<span>auto: Deep Shrink 1/2x1 at block 3")
+    by_hand = chip_at(1024, 1024, auto=False, block=4, end=0.2)
+    assert by_hand == "<span>Deep Shrink 1/2 at block 4 0-0.2</span>"
+    near = chip_at(512, 768)
+    assert "unetmod-idle" in near and "Deep Shrink: not at 512x768" in near and "lower above" in near
+
+
+def test_size_of_hires_fix() -> None:
+    assert hires_size(512, 768, 2.0, 0, 0) == (1024, 1536)
+    assert hires_size(512, 768, 2.0, 1024, 0) == (1024, 1536)
+    assert hires_size(512, 768, 2.0, 0, 1152) == (768, 1152)
+    assert hires_size(512, 768, 2.0, 800, 600) == (800, 600)

@@ -175,17 +175,21 @@ class DeepShrink(LargeConfig):
 
     def summary(self) -> str:
         if self.auto:
-            return "auto"
+            return "Deep Shrink auto"
         where = f"level {self.level}" if self.level else f"block {self.block}"
-        width = f"x{self.factor_x:g}" if self.factor_x else ""
-        second = f", then 1/{self.second_factor:g} to {self.second_end:g}" if self.two_stages else ""
+        second = f", then {_in_words(self._second)} to {self.second_end:g}" if self.two_stages else ""
         window = "" if self.start <= 0 and self.end >= 1 else f" {self.start:g}-{self.end:g}"
-        return f"1/{self.factor:g}{width} at {where}{window}{second}"
+        return f"Deep Shrink {_in_words(self._first)} at {where}{window}{second}"
 
     def settled(self, unet: UNetMap, target: Target) -> DeepShrink:
         if self.auto:
             return replace(self, **_automatic(self, unet, target))
         return replace(self, block=_first_of_level(self.level, unet), level=0) if self.level else self
+
+
+def _in_words(stage: Stage) -> str:
+    width = "" if stage.across == stage.down else f"{stage.across:g}x"
+    return f"1/{width}{stage.down:g}"
 
 
 def _unless_neutral(stage: Stage) -> Stage | None:

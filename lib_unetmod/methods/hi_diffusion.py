@@ -118,9 +118,20 @@ class HiDiffusion(LargeConfig):
         return not (self.windows or strides_or_pools)
 
     def summary(self) -> str:
-        half = "" if self.raunet and self.windows else " RAU-Net" if self.raunet else " windows"
         window = "" if self.window.always else f" {self.start:g}-{self.end:g}"
-        return f"HiDiffusion{half}{window}"
+        return f"HiDiffusion {self._halves()}{window}"
+
+    def _halves(self) -> str:
+        if self.auto:
+            return "auto" if self.raunet and self.windows else "RAU-Net auto" if self.raunet else "windows"
+        strided = self.raunet and not self.conv_window.empty
+        pooled = self.raunet and not self.pool_window.empty
+        parts = [
+            f"strided at {self.conv_block} to {self.conv_end:g}" if strided else "",
+            f"pooled at {self.pool_block} {self.pool_start:g}-{self.pool_end:g}" if pooled else "",
+            "windows" if self.windows else "",
+        ]
+        return ", ".join(part for part in parts if part)
 
     def settled(self, unet: UNetMap, target: Target) -> HiDiffusion:
         if not self.auto:
