@@ -12,10 +12,13 @@ from .target import Target
 class LargeConfig(Config):
     """Settings of a method that acts on pictures larger than the trained size.
 
-    With `auto`, a subclass's `settled` decides the knobs that follow from the sizes, and gives a config whose `auto` is off.
+    With `auto`, a subclass's `settled` decides the knobs that follow from the sizes, those declared `by_auto`, and gives a
+    config whose `auto` is off.
     """
 
-    auto: bool = knob(True, "Auto", "Chooses the knobs below by the picture's size, the trained size and the U-Net.")
+    auto: bool = knob(
+        True, "Auto", "Chooses by the picture's size, the trained size and the U-Net. Off = by the knobs that appear then."
+    )
     above: float = knob(
         1.3,
         "Only above",

@@ -28,7 +28,8 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True)
 class Knob:
-    """What a user needs to know of one field. `low`, `high` and `step` hold for numbers, `choices` for text.
+    """What a user needs to know of one field. `low`, `high` and `step` hold for numbers, `choices` for text; `by_auto` says
+    that it does not count while the method's `auto` is on.
 
     `name`, `default` and `type` (bool, int, float, str or tuple, a list of names) come from the field itself.
     """
@@ -40,6 +41,7 @@ class Knob:
     step: float | None = None
     unit: str = ""
     choices: tuple[str, ...] = ()
+    by_auto: bool = False
     name: str = ""
     default: Any = None
     type: type = str

@@ -15,7 +15,7 @@ from unets import call, fresh, inputs
 from lib_unetmod import SkipBlocks, inspect_unet, modified
 from lib_unetmod.large import LargeConfig
 from lib_unetmod.patching import Edit, Installed
-from lib_unetmod.registry import METHODS, knob, method
+from lib_unetmod.registry import METHODS, knob, knobs, method
 from lib_unetmod.resize import RESIZE_METHODS, resize, scaled
 from lib_unetmod.skips import fit_upsample, note_skips
 from lib_unetmod.target import Target
@@ -183,3 +183,17 @@ def test_pictures_near_the_trained_size_are_left_alone_and_said_so():
 
 def test_hires_fix_whose_second_pass_is_large_has_nothing_to_tell():
     assert walked(Enlarged(), [16, 32, 16]) == ([2], [])
+
+
+@pytest.mark.parametrize("name", [name for name, one in METHODS.items() if issubclass(one.config, LargeConfig)])
+@pytest.mark.parametrize("family", ("sd1", "sdxl"))
+def test_autos_decide_what_they_say_and_nothing_else(name, family):
+    config, unet = METHODS[name].config, inspect_unet(fresh(family))
+    decided = {knob.name for knob in knobs(config) if knob.by_auto}
+    others = {knob.name: knob.low for knob in knobs(config) if knob.name in decided and knob.low is not None}
+    for height, width in ((1024, 1024), (1536, 2048), (640, 1024), (4096, 4096)):
+        target = Target(512, height, width)
+        settled = config().settled(unet, target)
+        changed = {name for name, value in settled.values().items() if value != config().values()[name]}
+        assert not settled.auto and changed <= decided | {"auto", "end"}
+        assert config(**others).settled(unet, target) == settled

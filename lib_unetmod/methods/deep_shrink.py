@@ -76,9 +76,16 @@ class DeepShrink(LargeConfig):
         low=0,
         high=20,
         step=1,
+        by_auto=True,
     )
     level: int = knob(
-        0, "Level", "Shrinks before the first block of this level instead. 0 = the input block above.", low=0, high=6, step=1
+        0,
+        "Level",
+        "Shrinks before the first block of this level instead. 0 = the input block above.",
+        low=0,
+        high=6,
+        step=1,
+        by_auto=True,
     )
     factor: float = knob(
         2.0,
@@ -87,9 +94,16 @@ class DeepShrink(LargeConfig):
         low=_LEAST,
         high=_MOST,
         step=0.05,
+        by_auto=True,
     )
     factor_x: float = knob(
-        0.0, "Factor of width", "The width is divided by this instead. 0 = as the height.", low=0, high=_MOST, step=0.05
+        0.0,
+        "Factor of width",
+        "The width is divided by this instead. 0 = as the height.",
+        low=0,
+        high=_MOST,
+        step=0.05,
+        by_auto=True,
     )
     method: str = knob(
         "bicubic", "Interpolation", "How maps are shrunk and grown. antialiased = smoother bicubic.", choices=RESIZE_METHODS
@@ -122,6 +136,7 @@ class DeepShrink(LargeConfig):
         low=_LEAST,
         high=_MOST,
         step=0.05,
+        by_auto=True,
     )
     second_factor_x: float = knob(
         0.0,
@@ -130,10 +145,13 @@ class DeepShrink(LargeConfig):
         low=0,
         high=_MOST,
         step=0.05,
+        by_auto=True,
     )
-    second_block: int = knob(4, "Second input block", "Before which input block it is shrunk then.", low=0, high=20, step=1)
+    second_block: int = knob(
+        4, "Second input block", "Before which input block it is shrunk then.", low=0, high=20, step=1, by_auto=True
+    )
     second_end: float = knob(
-        0.5, "Second end", "The second stage acts up to this progress (1 = clean).", low=0, high=1, step=0.01
+        0.5, "Second end", "The second stage acts up to this progress (1 = clean).", low=0, high=1, step=0.01, by_auto=True
     )
 
     def __post_init__(self) -> None:

@@ -80,9 +80,16 @@ class HiDiffusion(LargeConfig):
         low=1,
         high=_MOST_BLOCKS,
         step=1,
+        by_auto=True,
     )
     conv_end: float = knob(
-        0.4, "Strided until", "Up to this progress the Downsample takes a quarter; 0 = never.", low=0, high=1, step=0.01
+        0.4,
+        "Strided until",
+        "Up to this progress the Downsample takes a quarter; 0 = never.",
+        low=0,
+        high=1,
+        step=0.01,
+        by_auto=True,
     )
     pool_block: int = knob(
         4,
@@ -91,10 +98,13 @@ class HiDiffusion(LargeConfig):
         low=1,
         high=_MOST_BLOCKS,
         step=1,
+        by_auto=True,
     )
-    pool_start: float = knob(0.0, "Pooled from", "From this progress on the result is pooled.", low=0, high=1, step=0.01)
+    pool_start: float = knob(
+        0.0, "Pooled from", "From this progress on the result is pooled.", low=0, high=1, step=0.01, by_auto=True
+    )
     pool_end: float = knob(
-        0.0, "Pooled until", "Up to this progress the result is pooled; 0 = never.", low=0, high=1, step=0.01
+        0.0, "Pooled until", "Up to this progress the result is pooled; 0 = never.", low=0, high=1, step=0.01, by_auto=True
     )
     window_levels: int = knob(
         1,
@@ -103,6 +113,7 @@ class HiDiffusion(LargeConfig):
         low=1,
         high=4,
         step=1,
+        by_auto=True,
     )
 
     def __post_init__(self) -> None:

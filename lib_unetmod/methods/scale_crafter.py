@@ -69,6 +69,7 @@ class ScaleCrafter(LargeConfig):
         low=1,
         high=8,
         step=0.25,
+        by_auto=True,
     )
     dilation_height: float = knob(
         0.0,
@@ -77,6 +78,7 @@ class ScaleCrafter(LargeConfig):
         low=0,
         high=8,
         step=0.25,
+        by_auto=True,
     )
     level: int = knob(
         2,
@@ -86,6 +88,7 @@ class ScaleCrafter(LargeConfig):
         low=1,
         high=_NOWHERE,
         step=1,
+        by_auto=True,
     )
     input_level: int = knob(
         2,
@@ -95,9 +98,10 @@ class ScaleCrafter(LargeConfig):
         low=1,
         high=_NOWHERE,
         step=1,
+        by_auto=True,
     )
-    taper: bool = knob(False, "Taper", "Each level further out is widened by one less, but at least by 2.")
-    progressive: bool = knob(False, "Come back step by step", "The dilation falls to 2 on the way to its end.")
+    taper: bool = knob(False, "Taper", "Each level further out is widened by one less, but at least by 2.", by_auto=True)
+    progressive: bool = knob(False, "Come back step by step", "The dilation falls to 2 on the way to its end.", by_auto=True)
     dispersed: str = knob(
         "off",
         "Dispersed kernel",

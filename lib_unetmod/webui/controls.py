@@ -49,7 +49,7 @@ def knob_control(method: Method, knob: Knob, value: Any, elem_id: str) -> gr.com
         "info": knob.help,
         "value": shown(knob, value),
         "elem_id": elem_id,
-        "elem_classes": ["unetmod-knob", f"unetmod-{knob.type.__name__}"],
+        "elem_classes": ["unetmod-knob", f"unetmod-{knob.type.__name__}", *_css_classes(knob)],
         "render": False,
     }
     if knob.type is bool:
@@ -62,6 +62,11 @@ def knob_control(method: Method, knob: Knob, value: Any, elem_id: str) -> gr.com
     if knob.type in (int, float):
         return gr.Number(precision=0 if knob.type is int else None, **common)
     return gr.Textbox(lines=1, max_lines=1, **common)
+
+
+def _css_classes(knob: Knob) -> list[str]:
+    """By which style.css hides what does not count while a method's auto is on."""
+    return ["unetmod-auto"] if knob.name == "auto" else ["unetmod-by-auto"] if knob.by_auto else []
 
 
 def shown(knob: Knob, value: Any) -> Any:
