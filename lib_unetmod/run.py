@@ -78,6 +78,7 @@ class Run:
         self._trained_size = trained_size
         self._held_back: dict[str, str] = {}
         self._streams: list[Streams[Any]] = []
+        self._shared_streams: dict[Callable[[], Any], Streams[Any]] = {}
         self._called_with: Tensor | None = None
         self._walked_call_input = False
         self.begin_pass(pass_name)
@@ -145,6 +146,12 @@ class Run:
         store = Streams(self, new)
         self._streams.append(store)
         return store
+
+    def shared_streams(self, new: Callable[[], Any]) -> Streams[Any]:
+        """The one store of this kind for all methods of the run."""
+        if new not in self._shared_streams:
+            self._shared_streams[new] = self.streams(new)
+        return self._shared_streams[new]
 
     @property
     def kept_bytes(self) -> int:

@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from .patching import Edit
-from .streams import Streams
 from .tokens import Grid
 from .unet_map import Block, Layer, UNetMap
 
@@ -33,13 +31,8 @@ class _Noted:
     nbytes: int = 0
 
 
-_noted: WeakKeyDictionary[Run, Streams[_Noted]] = WeakKeyDictionary()
-
-
 def note_skips(unet: UNetMap, run: Run) -> Iterator[Edit]:
     """Edits of the input blocks' last layers by which `skip_size` knows what they hand over."""
-    if run not in _noted:
-        _noted[run] = run.streams(_Noted)
     for block in unet.input_blocks:
         yield Edit(block.layers[-1].module, _noting(block.index, run))
 
@@ -55,7 +48,7 @@ def skip_size(output: Block, run: Run) -> Grid | None:
     for before in range(index, -1, -1):
         if (_KEY, before) in memory:
             return memory[_KEY, before]
-    kept = _noted[run].current() if run in _noted else None
+    kept = run.shared_streams(_Noted).current()
     return kept.sizes.get(index) if kept else None
 
 
@@ -104,7 +97,7 @@ def _noting(index: int, run: Run) -> Callable[..., Tensor]:
     def noting(call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         out = call(x, *args, **kwargs)
         size = run.traversal.memory[_KEY, index] = (out.shape[-2], out.shape[-1])
-        kept = _noted[run].current()
+        kept = run.shared_streams(_Noted).current()
         if kept is not None:
             kept.sizes[index] = size
         return out

@@ -1,11 +1,32 @@
 from __future__ import annotations
 
+import gc
+import itertools
+
 import pytest
 import torch
 from probe import probe_registered
 
 # The tensors are too small for a second thread to pay; processes run side by side instead (pytest -n).
 torch.set_num_threads(1)
+
+
+_tests = itertools.count(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _libraries_are_no_garbage():
+    """Without them a collection takes milliseconds."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def _copies_of_unets_are():
+    """A test's copies of U-Nets lie in cycles. They are few objects, so that Python lets gigabytes of them gather."""
+    yield
+    if next(_tests) % 10 == 0:
+        gc.collect()
 
 
 @pytest.fixture

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -15,6 +17,8 @@ from unets import FAMILIES, call, fresh, inputs
 from lib_unetmod import ConfigError, inspect_unet, modified, what_is_on
 
 configs = pytest.mark.parametrize("config", contract_configs())
+# Undoing is the mechanism's, and the same for all settings of a method.
+one_config = pytest.mark.parametrize("config", contract_configs(most=1))
 families = pytest.mark.parametrize("family", ("sd1", "sdxl"))
 
 
@@ -86,7 +90,7 @@ def test_acts_inside_and_leaves_no_trace_outside(config, family):
     assert torch.equal(call(unet, step), plain)
 
 
-@configs
+@one_config
 @families
 @pytest.mark.parametrize("where", ("in.1", "mid", "out.8"))
 @pytest.mark.parametrize("error", (RuntimeError, KeyboardInterrupt))
@@ -115,7 +119,18 @@ def test_two_runs_in_a_row_are_equal(config, family):
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-@configs
+@one_config
+@families
+def test_nothing_keeps_a_unet_that_its_host_has_let_go(config, family):
+    unet = fresh(family)
+    evaluate(unet, config, [inputs(family)])
+    gone = weakref.ref(unet)
+    del unet
+    gc.collect()
+    assert gone() is None
+
+
+@one_config
 @families
 def test_the_same_method_twice_is_refused_before_anything_is_touched(config, family):
     unet = shared(family)
@@ -131,7 +146,7 @@ def test_the_same_method_twice_is_refused_before_anything_is_touched(config, fam
     assert snapshot(unet) == before
 
 
-@configs
+@one_config
 @families
 @pytest.mark.parametrize("order", list(itertools.permutations("abc")))
 def test_runs_leave_in_any_order(config, family, order, probe):
@@ -162,7 +177,7 @@ def test_runs_leave_in_any_order(config, family, order, probe):
     assert snapshot(unet) == before
 
 
-@configs
+@one_config
 @families
 @pytest.mark.parametrize("on_first", ("foreign", "ours"))
 @pytest.mark.parametrize("off_first", ("foreign", "ours"))
