@@ -145,6 +145,9 @@ def write() -> None:
         "![distance over time](pictures/speed.svg)",
         "",
     ]
+    missing = [cell for cell in CELLS if cell not in results]
+    if missing:
+        lines += [f"Not measured yet: {', '.join(missing)}.", ""]
     for cell in cells:
         sampler, steps = cell.rsplit("-", 1)
         settings = results[cell]["settings"]
