@@ -186,6 +186,7 @@ def plot(results: dict[str, Any], cells: Sequence[str]) -> None:
     for axis, cell in zip(axes.flat, cells, strict=False):
         settings = results[cell]["settings"]
         line = sorted((one["time"], one["distance"]) for name, one in settings.items() if name.startswith("plain: "))
+        axis.set_prop_cycle(color=pyplot.get_cmap("tab20").colors)
         axis.plot(*zip(*line, (1.0, 0.0), strict=True), "k--", label="plain, fewer steps")
         at = iter([one for name, one in settings.items() if not name.startswith("plain: ")])
         for row, strengths in SETTINGS.items():
