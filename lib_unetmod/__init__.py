@@ -10,7 +10,7 @@ reuse      spans that run now and then and are answered from memory in between; 
 streams    what is kept from one evaluation to the next, apart for each stream of walks
 tokens     height and width of the map whose tokens an attention sees
 tiling     rectangles of such a map: where to cut, cutting and joining
-windows    self-attention within the quarters of a rolled map
+windows    the quarters of a rolled map, as pieces; local_attention is self-attention within pieces
 target     the picture's size beside the trained one; large is what methods for large pictures share
 resize     maps made smaller or larger
 skips      sizes of skip connections, and Upsample layers that give them

@@ -1,4 +1,4 @@
-"""Self-attention within the four quarters of a map that was rolled, so that the quarters lie elsewhere each time.
+"""The four quarters of a map that was rolled, so that they lie elsewhere each time, for self-attention within them.
 
 Windows of half the map's height and width, as Swin Transformer's (Liu et al. 2021) but with neither a fixed size nor a mask:
 rolling brings opposite edges of the picture into one window, and they attend to each other. Odd sides make windows that
@@ -7,17 +7,13 @@ differ by one token; their tokens are neither resized nor padded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from .tiling import Cutter, Layout, parts
-from .tokens import Grid, grid_is
-
-if TYPE_CHECKING:
-    from .run import Run
+from .tokens import Grid
 
 
 class Windows:
@@ -55,31 +51,3 @@ def window_shift(size: Grid, quarters: int) -> Grid:
     """Tokens to roll by: `quarters` quarters of a window of ceil(H/2) x ceil(W/2), each rounded down to whole tokens."""
     height, width = size
     return (height + 1) // 2 // 4 * quarters, (width + 1) // 2 // 4 * quarters
-
-
-def attend_in(windows: Windows, run: Run, call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    """`call(x, *args, **kwargs)`, an attention, within the windows; every tensor given holds maps of their size."""
-    others = [one for one in (*args, *kwargs.values()) if isinstance(one, Tensor)]
-    cut = {id(one): windows.cut(one) for one in (x, *others)}  # by identity: a context that is x stays the windows of x
-    attended = []
-    for index, shape in enumerate(windows.shapes):
-
-        def window_of(one: Any, index: int = index) -> Any:
-            return cut[id(one)][index] if id(one) in cut else one
-
-        with grid_is(run, shape):
-            attended.append(
-                call(window_of(x), *map(window_of, args), **{key: window_of(one) for key, one in kwargs.items()})
-            )
-    return windows.join(attended)
-
-
-def holds_maps(size: Grid, x: Tensor, *args: Any, **kwargs: Any) -> bool:
-    """Whether an attention can be cut: x (B, N, C) is a map of `size`, each context one or several, and there is no mask."""
-    height, width = size
-    if x.shape[1] != height * width or kwargs.get("mask") is not None:
-        return False
-    contexts = [one for one in (*args, *kwargs.values()) if isinstance(one, Tensor)]
-    return all(
-        one.ndim == 3 and one.shape[0] == x.shape[0] and one.shape[1] and one.shape[1] % x.shape[1] == 0 for one in contexts
-    )

@@ -45,6 +45,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..large import LargeConfig
+from ..local_attention import attend_in, holds_maps
 from ..patching import Edit
 from ..registry import ConfigError, knob, method
 from ..resize import resize
@@ -54,7 +55,7 @@ from ..skips import fit_upsample, note_skips, skip_size
 from ..target import Target
 from ..tokens import Grid, grid, note_grid
 from ..unet_map import Block, TransformerBlock, UNetMap
-from ..windows import Windows, attend_in, holds_maps, window_shift
+from ..windows import Windows, window_shift
 
 _EXTREME = 4  # times the trained side, from which on both places act: 2048 pixels of SD1, 4096 of SDXL
 _MOST_BLOCKS = 11

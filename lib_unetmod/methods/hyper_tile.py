@@ -29,11 +29,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..local_attention import attend_in, holds_maps
 from ..patching import Edit
 from ..registry import Config, knob, method
 from ..run import Run
 from ..tiling import Cutter, Layout, counts_near, parts, tile_count
-from ..tokens import Grid, grid, grid_is, note_grid
+from ..tokens import Grid, grid, note_grid
 from ..unet_map import UNetMap
 
 _PIXELS = 8  # of a latent's token, on each side
@@ -149,28 +150,15 @@ class _SelfAttention:
         self.run = run
 
     def __call__(self, call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        height, width = grid(self.run)
-        others = [one for one in (*args, *kwargs.values()) if isinstance(one, Tensor)]
-        if height * width != x.shape[1] or kwargs.get("mask") is not None or not all(_fits(one, x) for one in others):
+        size = grid(self.run)
+        if not holds_maps(size, x, *args, **kwargs):
             self.run.note(
                 "HyperTile left some self-attentions whole: another extension gives them tokens or a mask that do not "
                 "belong to the picture's grid."
             )
             return call(x, *args, **kwargs)
-        cutter = self._cutter((height, width), x.device)
-        if cutter is None:
-            return call(x, *args, **kwargs)
-
-        cut = {id(one): cutter.cut(one) for one in (x, *others)}  # by identity: a context that is x stays the tiles of x
-        tiles = []
-        for index, shape in enumerate(cutter.shapes):
-
-            def tile_of(one: Any, index: int = index) -> Any:
-                return cut[id(one)][index] if id(one) in cut else one
-
-            with grid_is(self.run, shape):
-                tiles.append(call(tile_of(x), *map(tile_of, args), **{key: tile_of(one) for key, one in kwargs.items()}))
-        return cutter.join(tiles)
+        cutter = self._cutter(size, x.device)
+        return call(x, *args, **kwargs) if cutter is None else attend_in(cutter, self.run, call, x, *args, **kwargs)
 
     def _cutter(self, size: Grid, device: torch.device) -> Cutter | None:
         """For the level's layers to share in one traversal; None where a single tile is the whole map."""
@@ -191,11 +179,6 @@ class _SelfAttention:
         draw = draws[(self.level - 1) % _MOST_LEVELS].tolist()
         shifted = config.shift and run.clock.evaluation % 2 == 1
         return layout_of(size, tile_in_tokens(config.tile, self.level), config.variations, draw, shifted)
-
-
-def _fits(context: Tensor, x: Tensor) -> bool:
-    """Whether a context holds maps of the grid of `x`, one after another, as ControlNet's reference gives them."""
-    return context.ndim == 3 and context.shape[0] == x.shape[0] and context.shape[1] % x.shape[1] == 0
 
 
 def _attentions_of_vae(vae: nn.Module | None) -> Iterator[nn.Module]:
