@@ -32,10 +32,12 @@ class Guidance:
         scale: of classifier-free guidance; at 1 the unconditional rows do not count.
         partner: (B,) for each row of a call the row that holds the same picture's conditional input; a conditional row is
             its own partner. Calls of another batch size are not described.
+        reason: where the host cannot tell partners, why, as a sentence for the user.
     """
 
     scale: float
-    partner: tuple[int, ...]
+    partner: tuple[int, ...] = ()
+    reason: str = ""
 
 
 @dataclass(eq=False)

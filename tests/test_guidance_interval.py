@@ -13,7 +13,6 @@ from torch import nn
 from unets import FAMILIES, call, fresh, inputs
 
 from lib_unetmod import METHODS, ConfigError, GuidanceInterval, SkipBlocks, inspect_unet, modified, what_is_on
-from lib_unetmod.methods.guidance_interval import Unpaired
 from lib_unetmod.run import Guidance
 
 NEUTRAL = GuidanceInterval(scale_one=False)
@@ -228,7 +227,7 @@ def test_what_is_not_described_is_evaluated_whole(config, guidance, words):
     plain = call(unet, step)
     with modified(unet, [config]) as run:
         if guidance == "unpaired":
-            guidance = Unpaired(1.0, reason="The prompt has several parts.")
+            guidance = Guidance(1.0, reason="The prompt has several parts.")
         run.guidance = guidance
         for _ in range(2):
             assert torch.equal(call(unet, step), plain)
@@ -238,7 +237,7 @@ def test_what_is_not_described_is_evaluated_whole(config, guidance, words):
 def test_the_reason_is_not_told_where_nothing_would_be_left_out():
     unet, step = shared("sd1"), early("sd1", height=8, width=8)
     with modified(unet, [GuidanceInterval(scale_one=False, guide_to=0.9)]) as run:
-        run.guidance = Unpaired(7.0, reason="The prompt has several parts.")
+        run.guidance = Guidance(7.0, reason="The prompt has several parts.")
         call(unet, step)
         assert run.notes == []
 

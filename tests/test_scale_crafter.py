@@ -14,7 +14,6 @@ from torch import nn
 from unets import FAMILIES, call, fresh, inputs
 
 from lib_unetmod import ConfigError, DeepCache, GuidanceInterval, TokenMerging, inspect_unet, modified, what_is_on
-from lib_unetmod.methods.guidance_interval import Unpaired
 from lib_unetmod.methods.scale_crafter import ScaleCrafter, _as_seen, places
 from lib_unetmod.run import Guidance
 from lib_unetmod.target import Target
@@ -299,7 +298,9 @@ def test_in_every_host_with_control_and_at_odd_sizes(family, name, size, control
     assert notes == [] and snapshot(unet) == before
 
 
-@pytest.mark.parametrize("guidance", [None, Guidance(7.0, (0,)), Guidance(7.0, (0, 1, 1)), Unpaired(7.0, reason="")])
+@pytest.mark.parametrize(
+    "guidance", [None, Guidance(7.0, (0,)), Guidance(7.0, (0, 1, 1)), Guidance(7.0, reason="Several parts.")]
+)
 def test_it_stands_aside_where_rows_do_not_pair(guidance):
     unet, step = FAMILIES["sd1"](), inputs("sd1")
     with modified(unet, [TWICE]):

@@ -26,19 +26,11 @@ from torch import Tensor
 
 from ..patching import Edit
 from ..registry import Config, ConfigError, knob, method
-from ..run import Guidance, Run
+from ..run import Run
 from ..schedule import Window
 from ..unet_map import UNetMap
 
 _KEY = "conditional rows"
-
-
-@dataclass(frozen=True)
-class Unpaired(Guidance):
-    """A host's word that no row of its calls can be left out; `reason` tells the user why, in a sentence."""
-
-    partner: tuple[int, ...] = ()
-    reason: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +146,7 @@ def guidance_interval(config: GuidanceInterval, unet: UNetMap, run: Run) -> Iter
                     "guide_to leave guidance out somewhere."
                 )
             return None
-        if isinstance(guidance, Unpaired):
+        if guidance.reason:
             run.note(guidance.reason)
             return None
         if len(guidance.partner) != x.shape[0]:

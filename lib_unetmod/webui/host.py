@@ -14,7 +14,6 @@ import gradio as gr
 from modules import devices, processing, shared
 from torch import Tensor, nn
 
-from ..methods.guidance_interval import Unpaired
 from ..run import Guidance
 from ..target import TRAINED, Target
 from ..unet_map import UNetMap, UnsupportedUNet, inspect_unet
@@ -111,7 +110,7 @@ def guidance_of(params: Any) -> Guidance | None:
     # "a cat :1.2" multiplies the scale of its picture; the picture that is furthest from 1 decides.
     scale = max((scale * part.weight for parts in pictures for part in parts), key=lambda one: abs(one - 1))
     reason = _why_unpaired(params, denoiser, pictures)
-    return Unpaired(scale, reason=reason) if reason else Guidance(scale, (*range(len(pictures)),) * 2)
+    return Guidance(scale, reason=reason) if reason else Guidance(scale, (*range(len(pictures)),) * 2)
 
 
 def _why_unpaired(params: Any, denoiser: Any, pictures: Sequence[Sequence[Any]]) -> str:
