@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import Field, asdict, dataclass, field, fields
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, get_type_hints
@@ -135,6 +135,13 @@ class Config:
     def settled(self: C, unet: UNetMap, target: Target) -> C:
         """These settings with everything decided that they leave to the U-Net and the picture's size."""
         return self
+
+    def phase(self, progress: float) -> Hashable:
+        """What the method does at this progress, for one that does different things within its window.
+
+        What caches keep from evaluations in one phase is not for those in another.
+        """
+        return None
 
     def held_back(self, target: Target) -> str:
         """Why the method leaves pictures of this size alone, as one sentence; empty where it acts on them."""

@@ -258,8 +258,10 @@ class Run:
         for applied in self._applied:
             applied.active = self._acts(applied.config)
         if self.traversal.stream is not None:
-            # What one set of methods left in memory is not for another: where a window begins or ends, caches begin anew.
-            self.traversal.stream = (self.traversal.stream, tuple(one.method.name for one in self._applied if one.active))
+            # What one set of methods left in memory is not for another: where a window or a phase begins, caches begin anew.
+            acting = (applied for applied in self._applied if applied.active)
+            doing = tuple((one.method.name, self.settled(one.config).phase(self.clock.progress)) for one in acting)
+            self.traversal.stream = (self.traversal.stream, doing)
         return call(x, *args, **kwargs)
 
     def _acts(self, config: Config) -> bool:

@@ -17,8 +17,6 @@ from unets import FAMILIES, call, fresh, inputs
 from lib_unetmod import ConfigError, inspect_unet, modified, what_is_on
 
 configs = pytest.mark.parametrize("config", contract_configs())
-# Undoing is the mechanism's, and the same for all settings of a method.
-one_config = pytest.mark.parametrize("config", contract_configs(most=1))
 families = pytest.mark.parametrize("family", ("sd1", "sdxl"))
 
 
@@ -90,7 +88,7 @@ def test_acts_inside_and_leaves_no_trace_outside(config, family):
     assert torch.equal(call(unet, step), plain)
 
 
-@one_config
+@configs
 @families
 @pytest.mark.parametrize("where", ("in.1", "mid", "out.8"))
 @pytest.mark.parametrize("error", (RuntimeError, KeyboardInterrupt))
@@ -119,7 +117,7 @@ def test_two_runs_in_a_row_are_equal(config, family):
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-@one_config
+@configs
 @families
 def test_nothing_keeps_a_unet_that_its_host_has_let_go(config, family):
     unet = fresh(family)
@@ -130,7 +128,7 @@ def test_nothing_keeps_a_unet_that_its_host_has_let_go(config, family):
     assert gone() is None
 
 
-@one_config
+@configs
 @families
 def test_the_same_method_twice_is_refused_before_anything_is_touched(config, family):
     unet = shared(family)
@@ -146,7 +144,7 @@ def test_the_same_method_twice_is_refused_before_anything_is_touched(config, fam
     assert snapshot(unet) == before
 
 
-@one_config
+@configs
 @families
 @pytest.mark.parametrize("order", list(itertools.permutations("abc")))
 def test_runs_leave_in_any_order(config, family, order, probe):
@@ -177,7 +175,7 @@ def test_runs_leave_in_any_order(config, family, order, probe):
     assert snapshot(unet) == before
 
 
-@one_config
+@configs
 @families
 @pytest.mark.parametrize("on_first", ("foreign", "ours"))
 @pytest.mark.parametrize("off_first", ("foreign", "ours"))

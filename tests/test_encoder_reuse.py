@@ -7,7 +7,7 @@ import torch
 from hosts import HOSTS, cat_aligned, residuals
 from unets import FAMILIES, call, embed, fresh, inputs
 
-from lib_unetmod import ConfigError, DeepCache, EncoderReuse, SkipBlocks, modified
+from lib_unetmod import ConfigError, DeepCache, EncoderReuse, HiDiffusion, SkipBlocks, modified
 
 NEUTRAL = EncoderReuse(interval=1)
 CONTRACT = [EncoderReuse(interval=2, reach=1), EncoderReuse(interval=3, predictor="linear", reach=1)]
@@ -95,3 +95,16 @@ def test_nothing_kept_under_another_method_is_reused_after_its_window():
     with modified(unet, [EncoderReuse(interval=3), SkipBlocks(middle=True, levels=1, end=0.18)]):
         results = [call(unet, step) for step in steps]
     assert torch.equal(results[2], call(plain, steps[2]))
+
+
+def test_nothing_kept_in_one_phase_of_a_method_is_reused_in_another():
+    """RAU-Net ends at 0.18, between the evaluations at progress 0.15 and 0.2; the windows go on."""
+    unet, hi_diffusion = fresh("sd1"), HiDiffusion(auto=False, above=0, conv_end=0.18)
+    steps = [inputs("sd1", seed=i, timestep=t) for i, t in enumerate((899.1, 849.15, 799.2))]
+    together, alone = ([EncoderReuse(interval=3), hi_diffusion], [hi_diffusion])
+    results = []
+    for configs in (together, alone):
+        with modified(unet, configs):
+            results.append([call(unet, step) for step in steps])
+    assert not torch.equal(results[0][1], results[1][1])
+    assert torch.equal(results[0][2], results[1][2])

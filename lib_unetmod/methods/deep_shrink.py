@@ -188,6 +188,9 @@ class DeepShrink(LargeConfig):
         left = glide(progress, start, end, self.smooth)
         return _unless_neutral(Stage(stage.block, 1 + (stage.down - 1) * left, 1 + (stage.across - 1) * left))
 
+    def phase(self, progress: float) -> Stage | None:
+        return self.stage(progress)
+
     def changes_nothing(self) -> bool:
         return not (self.auto or _unless_neutral(self._first) or self.two_stages)
 
@@ -301,9 +304,6 @@ def deep_shrink(config: DeepShrink, unet: UNetMap, run: Run) -> Iterator[Edit]:
         stage = settled.stage(run.clock.progress)
         if stage is not None:
             run.traversal.memory[key] = _Walk(settled, stage, unet, run)
-            if run.traversal.stream is not None:
-                # What others keep from evaluations at one size is not for those at another.
-                run.traversal.stream = (run.traversal.stream, stage, settled.after_skip, settled.early)
 
     def entering(block: Block) -> Wrapper:
         def enter(call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:

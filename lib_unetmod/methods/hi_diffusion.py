@@ -164,6 +164,10 @@ class HiDiffusion(LargeConfig):
             window_levels=1,
         )
 
+    def phase(self, progress: float) -> tuple[bool, bool]:
+        """Whether RAU-Net strides, and whether it pools."""
+        return self.conv_window.holds(progress), self.pool_window.holds(progress)
+
     @property
     def conv_window(self) -> Window:
         return Window(0.0, self.conv_end)

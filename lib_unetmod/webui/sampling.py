@@ -142,7 +142,7 @@ def _sample_modified(p: Any, plan: Plan, sample: Callable[[], Any]) -> Any:
             _current = outer
             plan.note(p, run.notes)
             infotext.write(p, usable, plan.notes)
-            if run.kept_bytes >= 1e5:
+            if run.kept_bytes >= 5e4:  # less would be shown as 0.0
                 host.say(f"kept {run.kept_bytes / 1e6:.1f} MB between evaluations.")
 
 
