@@ -1,12 +1,12 @@
 """Time per evaluation of each method for speed and size over plain, beside what the removed work predicts and the peers.
 
-    python -m benchmarks.speed [--width 320] [--side 64] [--rounds 3] [--only token_merging ...] [--peers]
+    python -m benchmarks.speed [--width 320] [--side 64] [--rounds 3] [--only "token merging" ...] [--peers] [--write]
 
 SD1.5's U-Net with random weights, two rows, torch's SDPA as the WebUI uses it. Each way is run right after the plain U-Net;
 caches are run over 12 evaluations, token merging over as many as share a matching, and set beside as many plain ones. Peers
 act on the same weights in the same process: tomesd on the ldm U-Net, DeepCache's helper on diffusers' U-Net with these
 weights, over diffusers' own plain time. Memory is what tensors hold at their most in one evaluation, weights not counted,
-and what is kept between evaluations.
+and what is kept between evaluations. With --write the rows are kept in docs/costs.md.
 
 The prediction takes the time that each part of a plain evaluation takes (from hooks) and scales it by the work that is left:
 an attention's product by queries times keys, its projections and the feed-forward by their tokens.
@@ -23,6 +23,7 @@ from types import SimpleNamespace
 import torch
 from torch import nn
 
+from benchmarks.costs import HEAD, Cost, store
 from benchmarks.live_memory import LiveMemory
 from benchmarks.skip_blocks import predicted as predicted_of_skipping
 from benchmarks.skip_blocks import shares
@@ -44,6 +45,7 @@ from lib_unetmod import (
     inspect_unet,
     modified,
 )
+from lib_unetmod.registry import method_of
 from lib_unetmod.run import Guidance
 
 EVALUATIONS = 12
@@ -269,6 +271,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="+", default=[], help="words of which a row's name must hold one")
     parser.add_argument("--peers", action="store_true", help="run tomesd and DeepCache's helper as well")
+    parser.add_argument("--write", action="store_true", help="keep the rows in docs/costs.json and docs/costs.md")
     options = parser.parse_args()
 
     on = "cuda" if torch.cuda.is_available() else "cpu"
@@ -279,9 +282,8 @@ def main() -> None:
 
     with torch.inference_mode(), scaled_dot_product_attention():
         share = Shares.measure(unet, inputs, options.rounds)
-        print(f"SD1.5, width {options.width}, latent {options.side}x{options.side}, 2 rows, SDPA ({device()})\n")
-        head = "| method | time over plain | predicted | above | peer | peak memory over plain | kept |"
-        print(f"{head}\n|---|---|---|---|---|---|---|", flush=True)
+        setup = f"SD1.5, width {options.width}, latent {options.side}x{options.side}, 2 rows, SDPA, {device()}"
+        print(f"{setup}\n\n{HEAD}\n|---|---|---|---|---|---|---|---|", flush=True)
         published = peers(unet, inputs, options.rounds, [case.name for case in chosen]) if options.peers else {}
         plain_peak = peak(unet, inputs, None, 1)
         for case in chosen:
@@ -292,14 +294,18 @@ def main() -> None:
             }
             rounds = options.rounds if case.evaluations < EVALUATIONS else 1
             seconds = in_turn(ways, rounds, over="plain")
-            measured, expected = ratio(seconds, "ours") / case.evaluations, predicted(unet, case, share)
-            kept = sample(unet, inputs, case.config, 1) if case.evaluations > 1 else 0
-            print(
-                f"| {case.name} | {measured:.3f} | {expected:.3f} | {100 * (measured - expected):+.1f} % "
-                f"| {published.get(case.name, float('nan')):.3f} "
-                f"| {peak(unet, inputs, case.config, 1) / plain_peak:.2f} | {kept / 2**20:.0f} MB |".replace("nan", "-"),
-                flush=True,
+            cost = Cost(
+                method_of(case.config).name,
+                round(ratio(seconds, "ours") / case.evaluations, 4),
+                round(predicted(unet, case, share), 4),
+                round(published[case.name], 4) if case.name in published else None,
+                round(peak(unet, inputs, case.config, 1) / plain_peak, 3),
+                round(sample(unet, inputs, case.config, 1) / 2**20, 1) if case.evaluations > 1 else 0.0,
+                rounds,
             )
+            print(cost.line(case.name), flush=True)
+            if options.write:
+                store(setup, case.name, cost)
         print(f"\nplain: {median(seconds, 'plain'):.2f} s an evaluation, {plain_peak / 2**20:.0f} MB of tensors")
 
 

@@ -1,7 +1,7 @@
 """What each method's speed costs in the picture, on the small checkpoint: 50 prompts, three samplers, 20 and 28 steps.
 
     python -m benchmarks.speed_pictures measure [--cells euler-20 ...]    # minutes a cell; what is done is kept
-    python -m benchmarks.speed_pictures write                             # docs/speed.md and docs/pictures/speed.svg
+    python -m benchmarks.speed_pictures write                             # docs/speed.md and what the panel says
 
 Every setting draws the same pictures as the plain U-Net, in turn with it, ten prompts a batch; the distance is to the plain
 picture. Beside each stands the plain U-Net given fewer steps of the same total time: its distance is read off the line
@@ -25,6 +25,7 @@ from benchmarks.drawing import CFG, latents
 from benchmarks.prompts import PROMPTS
 from benchmarks.timing import device
 from lib_unetmod import METHODS, Config
+from lib_unetmod.measured import FILE
 from lib_unetmod.playground.model import SmallModel, load
 from lib_unetmod.playground.samplers import SAMPLERS
 
@@ -46,8 +47,9 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
     "deep_cache": [{"interval": 2}, {"interval": 3}, {"interval": 5}],
     "deep_cache, threshold": [{"threshold": threshold, "branch": 1, "most_hits": 4} for threshold in (0.1, 0.2, 0.4)],
     "deep_cache, branch 3": [{"interval": interval, "branch": 3} for interval in (2, 3, 5)],
-    "deep_cache, linear": [{"interval": 3, "predictor": "linear"}],
+    "deep_cache, linear": [{"interval": interval, "predictor": "linear"} for interval in (2, 3, 5)],
     "encoder_reuse": [{"interval": 2}, {"interval": 3}, {"interval": 5}],
+    "encoder_reuse, linear": [{"interval": interval, "predictor": "linear"} for interval in (2, 3, 5)],
     "guidance_interval": [{"guide_to": 0.8}, {"guide_to": 0.6}, {"guide_to": 0.4}],
 }
 #: The plain U-Net's shares of the full number of steps, from which its line is drawn.
@@ -79,17 +81,21 @@ def measure(cells: Sequence[str]) -> None:
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for cell in cells:
         sampler, steps = cell.rsplit("-", 1)
-        results[cell] = measure_cell(perceptual, model, sampler, int(steps))
+        done = results.get(cell, {}).get("settings", {})
+        results[cell] = measure_cell(perceptual, model, sampler, int(steps), done)
         # Another process may have written its own cell meanwhile.
         others = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
         results = {**others, cell: results[cell]}
         RESULTS.write_text(json.dumps(results, indent=1) + "\n")
 
 
-def measure_cell(perceptual: Any, model: SmallModel, sampler: str, steps: int) -> dict[str, Any]:
-    """By setting: time over plain, mean perceptual distance and PSNR (dB) to the plain picture."""
+def measure_cell(
+    perceptual: Any, model: SmallModel, sampler: str, steps: int, done: dict[str, dict[str, float]]
+) -> dict[str, Any]:
+    """By setting: time over plain, mean perceptual distance and PSNR (dB) to the plain picture; `done` is kept as it is."""
     fewer = {f"plain: {round(steps * share)} steps": (round(steps * share), None) for share in FEWER}
-    ways = {**fewer, **{name: (steps, config) for name, config in configs().items()}}
+    wanted = {**fewer, **{name: (steps, config) for name, config in configs().items()}}
+    ways = {name: way for name, way in wanted.items() if name not in done}
     sums = {name: {"seconds": 0.0, "plain_seconds": 0.0, "distance": 0.0, "psnr": 0.0} for name in ways}
     batches = [PROMPTS[at : at + BATCH] for at in range(0, len(PROMPTS), BATCH)]
     draw(model, batches[0], sampler, 2, None)
@@ -106,17 +112,16 @@ def measure_cell(perceptual: Any, model: SmallModel, sampler: str, steps: int) -
             error = (pictures - plain).square().mean((1, 2, 3)).clamp_min(1e-8)
             total["psnr"] += (10 * torch.log10(4 / error)).sum().item()
             print(f"{sampler} {steps}: {name}", end="\r", flush=True)
-    return {
-        "device": device(),
-        "settings": {
-            name: {
-                "time": round(total["seconds"] / total["plain_seconds"], 4),
-                "distance": round(total["distance"] / len(PROMPTS), 5),
-                "psnr": round(total["psnr"] / len(PROMPTS), 3),
-            }
-            for name, total in sums.items()
-        },
+    measured = {
+        name: {
+            "time": round(total["seconds"] / total["plain_seconds"], 4),
+            "distance": round(total["distance"] / len(PROMPTS), 5),
+            "psnr": round(total["psnr"] / len(PROMPTS), 3),
+        }
+        for name, total in sums.items()
     }
+    known = {**done, **measured}
+    return {"device": device(), "settings": {name: known[name] for name in wanted}}
 
 
 def plain_distance(settings: dict[str, Any], share: float) -> float:
@@ -166,7 +171,28 @@ def write() -> None:
             )
         lines.append("")
     TABLE.write_text("\n".join(lines))
+    FILE.write_text(json.dumps(by_method(results, cells), indent=1) + "\n")
     plot(results, cells)
+
+
+def by_method(results: dict[str, Any], cells: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """What the panel and the README say of each method's settings: the fields of `Measured`."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for name in configs():
+        of_cells = [(results[cell]["settings"][name], results[cell]["settings"]) for cell in cells]
+        beside = [plain_distance(settings, one["time"]) for one, settings in of_cells]
+        method, setting = name.split(": ", 1)
+        found.setdefault(method, []).append(
+            {
+                "setting": setting,
+                "time": round(float(np.mean([one["time"] for one, _ in of_cells])), 3),
+                "distance": round(float(np.mean([one["distance"] for one, _ in of_cells])), 4),
+                "fewer_steps": round(float(np.mean(beside)), 4),
+                "wins": sum(one["distance"] < fewer for (one, _), fewer in zip(of_cells, beside, strict=True)),
+                "cells": len(cells),
+            }
+        )
+    return found
 
 
 def plot(results: dict[str, Any], cells: Sequence[str]) -> None:
