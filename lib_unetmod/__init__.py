@@ -14,6 +14,7 @@ windows    the quarters of a rolled map, as pieces; local_attention is self-atte
 target     the picture's size beside the trained one; large is what methods for large pictures share
 resize     maps made smaller or larger
 skips      sizes of skip connections, and Upsample layers that give them
+shrunken   a region of a walk on a smaller map, while the host goes on as if it had its size
 dilation   3x3 convolutions that look further, by calls of the module as it stands
 dispersion 3x3 kernels spread over 5x5 or 7x7: the map by least squares, its file, the weight as a host sees it
 methods/   one file a method

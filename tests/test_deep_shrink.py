@@ -22,7 +22,8 @@ from lib_unetmod import (
     inspect_unet,
     modified,
 )
-from lib_unetmod.methods.deep_shrink import Stage, glide, taken_back
+from lib_unetmod.methods.deep_shrink import glide
+from lib_unetmod.shrunken import Stage, taken_back
 from lib_unetmod.target import Target
 
 NEUTRAL = DeepShrink(auto=False, factor=1)

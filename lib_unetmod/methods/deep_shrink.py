@@ -9,28 +9,26 @@ Forge's node names the block after which the map is shrunk, so that its 3 is 4 h
 Costs: a few interpolations; the shrunken blocks take about 1/factor^2 of their time. Changes: composition, hands, faces and
 coarse texture, when it ends late; where it ends early, subjects may double again.
 
-What passes between blocks keeps the size that the host expects: a shrunken map is handed over enlarged, and the next block
-goes on with the shrunken one itself and with whatever the host has added to the enlarged one meanwhile. So ControlNet's
-residuals and skip connections fit at any factor and size, in hosts that would drop, resize or refuse them otherwise; where
-nothing is added the result is kohya's to the last bit.
+What passes between blocks keeps the size that the host expects (`shrunken`), so that ControlNet's residuals and skip
+connections fit at any factor and size; where nothing is added the result is kohya's to the last bit.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..large import LargeConfig
 from ..patching import Edit, Wrapper
 from ..registry import ConfigError, knob, method
-from ..resize import RESIZE_METHODS, resize, scaled
+from ..resize import RESIZE_METHODS
 from ..run import Run
 from ..schedule import Window
+from ..shrunken import ShrunkenWalk, Stage
 from ..skips import fit_upsample
 from ..target import Target
 from ..tokens import Grid
@@ -50,18 +48,6 @@ _TWO_STAGES_FROM = 2.5
 _SECOND_STAGE = 0.15
 _MOST = 8.0
 _LEAST = 0.25
-
-
-@dataclass(frozen=True)
-class Stage:
-    """Before which input block the map is divided by which factors, in height and in width."""
-
-    block: int
-    down: float
-    across: float
-
-    def size(self, of: Grid) -> Grid:
-        return scaled(of, self.down, self.across)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -296,14 +282,14 @@ def deep_shrink(config: DeepShrink, unet: UNetMap, run: Run) -> Iterator[Edit]:
     _refuse_missing_blocks(config, unet)
     key = object()
 
-    def walk() -> _Walk | None:
+    def walk() -> ShrunkenWalk | None:
         return run.traversal.memory.get(key)
 
     def begin() -> None:
         settled = run.settled(config)
         stage = settled.stage(run.clock.progress)
         if stage is not None:
-            run.traversal.memory[key] = _Walk(settled, stage, unet, run)
+            run.traversal.memory[key] = ShrunkenWalk(stage, unet, run, settled.method, settled.after_skip, settled.early)
 
     def entering(block: Block) -> Wrapper:
         def enter(call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -331,130 +317,3 @@ def deep_shrink(config: DeepShrink, unet: UNetMap, run: Run) -> Iterator[Edit]:
         yield Edit(block.layers[0].module, entering(block))
         if block.side == "output":
             yield from fit_upsample(block, run, size=lambda block=block: upsampled_size(block))
-
-
-@dataclass(eq=False)
-class _Walk:
-    """One walk with a shrunken region: the maps in it at their own size, and the sizes that the host knows.
-
-    Attributes:
-        h: the map between two blocks, where it is shrunken.
-        skips: shrunken skip connections, by the index of their input block.
-        entered: size at which each input block ran; for one whose result alone is shrunken, what it would have been.
-        known: size of every skip connection for the host.
-        outer: size for the host of the map with which the current block was entered.
-    """
-
-    config: DeepShrink
-    stage: Stage
-    unet: UNetMap
-    run: Run
-    h: Tensor | None = None
-    skips: dict[int, Tensor] = field(default_factory=dict)
-    entered: dict[int, Grid] = field(default_factory=dict)
-    known: dict[int, Grid] = field(default_factory=dict)
-    outer: Grid = (0, 0)
-
-    @property
-    def first_skip(self) -> int:
-        """Index of the first input block whose skip connection is shrunken."""
-        return self.stage.block if self.config.after_skip else max(self.stage.block - 1, 0)
-
-    def enter(self, block: Block, x: Tensor) -> Tensor:
-        """What `block` is to run on, in place of the `x` that the host gives it."""
-        self.outer = _size(x)
-        if block.side == "input":
-            return self._enter_input(block.index, x)
-        if block.side == "middle":
-            return taken_back(x, self.h)
-        return self._enter_output(block, x)
-
-    def leave(self, block: Block, out: Tensor) -> Tensor:
-        """What the host gets, in place of what `block` gave."""
-        if block.side == "input":
-            return self._leave_input(block, out)
-        if block.side == "middle":
-            return self._grow(out, self.outer) if self.config.early else self._hand_over(out, self.outer)
-        return self._leave_output(block, out)
-
-    def upsampled_size(self, block: Block) -> Grid | None:
-        """Size that the Upsample of an output block gives: what the Downsample of its pair was given."""
-        pair = self._pair(block)
-        return None if self.config.early or pair < self.first_skip else self.entered[pair]
-
-    def _enter_input(self, index: int, x: Tensor) -> Tensor:
-        if index < self.stage.block:
-            self.entered[index] = self.stage.size(self.outer)
-            return x
-        inner = self._resize(x, self.stage.size(self.outer)) if self.h is None else taken_back(x, self.h)
-        self.entered[index] = _size(inner)
-        return inner
-
-    def _leave_input(self, block: Block, out: Tensor) -> Tensor:
-        if block.index < self.first_skip:
-            self.known[block.index] = _size(out)
-            return out
-        if block.index < self.stage.block:
-            known = _size(out)
-            out = self._resize(out, self.stage.size(known))
-        else:
-            known = _halved(self.outer) if block.of_kind("down") else self.outer
-        self.known[block.index] = known
-        self.skips[block.index] = out
-        return self._hand_over(out, known)
-
-    def _enter_output(self, block: Block, x: Tensor) -> Tensor:
-        skip = self.skips.pop(self._pair(block), None)
-        if skip is None:
-            return x
-        if self.config.early:
-            h, known = x[:, : block.backbone_channels], x[:, block.backbone_channels :]
-            return torch.cat([h, self._grow(taken_back(known, skip), self.outer)], 1)
-        return taken_back(x, torch.cat([self._grow(self.h, _size(skip)), skip], 1))
-
-    def _leave_output(self, block: Block, out: Tensor) -> Tensor:
-        pair = self._pair(block)
-        if pair < self.first_skip:
-            return out
-        known = self.known[pair - 1] if pair > 0 else self.run.traversal.latent_size
-        if self.config.early or pair == self.first_skip:
-            self.h = None
-            return self._grow(out, known)
-        return self._hand_over(out, known)
-
-    def _pair(self, output: Block) -> int:
-        return len(self.unet.input_blocks) - 1 - output.index
-
-    def _hand_over(self, inner: Tensor, size: Grid) -> Tensor:
-        self.h = inner
-        return resize(inner, size, _CARRIED_BY)
-
-    def _grow(self, x: Tensor, size: Grid) -> Tensor:
-        return x if _size(x) == size else self._resize(x, size)
-
-    def _resize(self, x: Tensor, size: Grid) -> Tensor:
-        return resize(x, size, self.config.method, self.run.wraps)
-
-
-#: How a shrunken map is enlarged for the host: any way will do, for it is taken back exactly.
-_CARRIED_BY = "nearest"
-
-
-def taken_back(received: Tensor, inner: Tensor) -> Tensor:
-    """The map `inner` (B, C, h, w) that was handed over enlarged, with what was added to it since.
-
-    `received` (B, C, H, W) is that enlarged map plus what the host added, whose mean over each cell of `inner` counts.
-    """
-    if _size(received) == _size(inner):
-        return received
-    added = received - resize(inner, _size(received), _CARRIED_BY)
-    return inner + resize(added, _size(inner), "area")
-
-
-def _size(x: Tensor) -> Grid:
-    return x.shape[-2], x.shape[-1]
-
-
-def _halved(size: Grid) -> Grid:
-    """What a Downsample leaves: its convolution has stride 2 and padding 1."""
-    return (size[0] + 1) // 2, (size[1] + 1) // 2
