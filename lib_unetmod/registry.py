@@ -54,7 +54,7 @@ class Knob:
         """
         parsed = _PARSERS[self.type](value)
         if parsed is None or (self.choices and parsed not in self.choices):
-            raise ConfigError(f"{self.name} is {_short(value)}; it takes {self.domain()}.")
+            raise ConfigError(f"{self.name} is {shortened(value)}; it takes {self.domain()}.")
         if self.low is not None and not self.low <= parsed <= self.high:
             raise ConfigError(f"{self.name} is {parsed}; it takes {self.domain()}.")
         return parsed
@@ -161,7 +161,7 @@ class Config:
         known = [knob_.name for knob_ in knobs(cls)]
         unknown = [str(name) for name in values if name not in known]
         if unknown:
-            raise ConfigError(f"{cls.__name__} has no knob {_short(unknown[0])}; it has {', '.join(known)}.")
+            raise ConfigError(f"{cls.__name__} has no knob {shortened(unknown[0])}; it has {', '.join(known)}.")
         return cls(**values)
 
 
@@ -234,7 +234,8 @@ def method_of(config: Config) -> Method:
     raise ConfigError(f"{type(config).__name__} is no config of a registered method.")
 
 
-def _short(value: Any) -> str:
+def shortened(value: Any) -> str:
+    """What came from outside, as a sentence may quote it: in one line, at most 40 characters."""
     text = repr(value)
     return text if len(text) <= 40 else text[:37] + "..."
 

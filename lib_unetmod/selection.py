@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .registry import METHODS, Config, ConfigError, knobs, method_of
+from .registry import METHODS, Config, ConfigError, knobs, method_of, shortened
 
 Selection = dict[str, dict[str, Any]]
 
@@ -51,11 +51,19 @@ def from_infotext(parameters: Mapping[str, Any]) -> tuple[Selection, list[str]]:
         try:
             if key not in names:
                 raise ConfigError("unknown")
-            config = _config_of(names[key], _read_entry(text))
-            selection[names[key]] = _changed(config)
+            selection[names[key]] = knobs_in_line(names[key], text)
         except ConfigError:
             ignored.append(key[:60])
     return selection, [f"Ignored in the infotext: {', '.join(sorted(ignored)[:5])}."] if ignored else []
+
+
+def knobs_in_line(name: str, line: Any) -> dict[str, Any]:
+    """The knobs of method `name` that a line such as `middle=true; levels=1`, or `on`, sets to other than their defaults.
+
+    Raises:
+        ConfigError: for a line that cannot be read, naming what is wrong with it.
+    """
+    return _changed(_config_of(name, _read_entry(line)))
 
 
 def summary(configs: Iterable[Config]) -> str:
@@ -65,7 +73,7 @@ def summary(configs: Iterable[Config]) -> str:
 
 def _config_of(name: Any, values: Any) -> Config:
     if name not in METHODS:
-        raise ConfigError(f"There is no method {str(name)[:40]!r}; there are {', '.join(METHODS)}.")
+        raise ConfigError(f"There is no method {shortened(name)}; there are {', '.join(METHODS)}.")
     if not isinstance(values, Mapping):
         raise ConfigError(f"{name} takes its knobs by name, such as {_example()}, got {type(values).__name__}.")
     return METHODS[name].config.from_values({str(knob): value for knob, value in values.items()})
@@ -88,14 +96,14 @@ def _entry(config: Config) -> str:
 
 def _read_entry(text: Any) -> dict[str, str]:
     if not isinstance(text, str) or len(text) > 10_000:
-        raise ConfigError("damaged")
+        raise ConfigError("It is no line of text, or too long a one.")
     if text.strip() == "on":
         return {}
     values = {}
     for pair in text.split(";"):
         name, equals, value = pair.partition("=")
         if not equals:
-            raise ConfigError("damaged")
+            raise ConfigError(f"{shortened(pair.strip())} sets no knob; write knobs as middle=true; levels=1.")
         values[name.strip()] = value.strip()
     return values
 

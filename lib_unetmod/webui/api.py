@@ -57,11 +57,12 @@ def with_axes(choice: Choice, axes: Mapping[str, Any]) -> Choice:
         return choice
     on = _truth(axes.get(controls.SWITCH, True))
     ticked = choice.on or controls.SWITCH in axes
-    selection = {name: dict(knobs) for name, knobs in choice.selection.items()} if ticked else {}
+    selection = _with_knobs(choice.selection, Defaults()) if ticked else {}
     for name, value in axes.items():
         method, _, knob = name.partition(".")
-        if knob:
-            selection.setdefault(method, dict(choice.spare.get(method, {})))[knob] = value
+        knobs = selection.setdefault(method, dict(choice.spare.get(method, {}))) if knob else None
+        if isinstance(knobs, dict):
+            knobs[knob] = value
     for name, value in axes.items():
         if name in METHODS and _truth(value):
             selection.setdefault(name, dict(choice.spare.get(name, {})))

@@ -12,8 +12,8 @@ from typing import Any
 
 from modules import shared
 
-from ..registry import METHODS, SHARED_KNOBS, Method, knobs
-from ..selection import INFOTEXT_PREFIX, Selection, from_infotext
+from ..registry import METHODS, SHARED_KNOBS, ConfigError, Method, knobs
+from ..selection import Selection, knobs_in_line
 from . import controls, host
 
 SECTION = ("unetmod", "UNet Mod")
@@ -75,10 +75,10 @@ def _line(name: str) -> tuple[bool, Selection, str]:
     if not isinstance(line, str) or not line.strip():
         return False, {}, ""
     off, entry = _split_off(line)
-    selection, unread = from_infotext({INFOTEXT_PREFIX + name.replace("_", " "): entry})
-    if unread:
-        return off, {}, f"Settings: the line of {METHODS[name].title} cannot be read and is left out: {line[:80]}"
-    return off, selection, ""
+    try:
+        return off, {name: knobs_in_line(name, entry)}, ""
+    except ConfigError as error:
+        return off, {}, f"Settings: the line of {METHODS[name].title} cannot be read and is left out. {error}"
 
 
 def _complain(name: str) -> None:
