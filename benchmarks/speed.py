@@ -260,7 +260,7 @@ def peers(unet: nn.Module, inputs: dict, rounds: int, names: list[str]) -> dict[
             found[f"token merging {share:g}"] = ratio(in_turn(ways, rounds, over="plain"), "peer")
     if "DeepCache 3" in names:
         plain, cached = deep_cache_peer(unet, inputs, 3)
-        found["DeepCache 3"] = ratio(in_turn({"plain": plain, "peer": cached}, 1, over="plain"), "peer")
+        found["DeepCache 3"] = ratio(in_turn({"plain": plain, "peer": cached}, 1, over="plain", warm=False), "peer")
     return found
 
 
@@ -292,8 +292,10 @@ def main() -> None:
                 "plain": lambda: sample(unet, inputs, None, 1),
                 "ours": lambda case=case: sample(unet, inputs, case.config, case.evaluations),
             }
-            rounds = options.rounds if case.evaluations < EVALUATIONS else 1
-            seconds = in_turn(ways, rounds, over="plain")
+            # A minute and more of caches needs no warming up, and scatters less.
+            long = case.evaluations >= EVALUATIONS
+            rounds = 1 if long else options.rounds
+            seconds = in_turn(ways, rounds, over="plain", warm=not long)
             cost = Cost(
                 method_of(case.config).name,
                 round(ratio(seconds, "ours") / case.evaluations, 4),

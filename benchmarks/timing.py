@@ -11,14 +11,14 @@ import torch
 
 
 def in_turn(
-    ways: Mapping[str, Callable[[], object]], rounds: int, over: str | None = None
+    ways: Mapping[str, Callable[[], object]], rounds: int, over: str | None = None, warm: bool = True
 ) -> dict[str, list[tuple[float, float]]]:
-    """Seconds of each way, one run of each a round, after a round that is not counted.
+    """Seconds of each way, one run of each a round, after a round that is not counted; without it where not `warm`.
 
     Beside each stand the seconds of the way `over`, run immediately before it (its own, where `over` is None).
     """
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
-    for counted in [False] + [True] * rounds:
+    for counted in [False] * warm + [True] * rounds:
         for name, run in ways.items():
             beside = timed(ways[over]) if over not in (None, name) else None
             own = timed(run)

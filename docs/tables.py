@@ -1,22 +1,117 @@
-"""Writes the README's tables of knobs from the methods' declarations: `python docs/tables.py`.
+"""Writes the README's tables from the methods' declarations and from what was measured: `python docs/tables.py`.
 
 What stands between the README's markers is generated; a test compares it with what this file would write.
 """
 
 from __future__ import annotations
 
+import inspect
+import json
+import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from importlib import import_module
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from lib_unetmod import METHODS  # noqa: E402  (the package lies beside this folder)
-from lib_unetmod.registry import SHARED_KNOBS, Knob, knobs  # noqa: E402
+# The package and the tests lie beside this folder.
+from unets import FAMILIES, fresh  # noqa: E402
+
+from benchmarks.costs import Cost, costs  # noqa: E402
+from lib_unetmod import METHODS, ConfigError, modified  # noqa: E402
+from lib_unetmod.measured import measured  # noqa: E402
+from lib_unetmod.registry import SHARED_KNOBS, Knob, Method, knobs  # noqa: E402
 
 README = ROOT / "README.md"
-BEGIN, END = "<!-- knobs: written by docs/tables.py -->", "<!-- /knobs -->"
+#: The setup of docs/costs.json whose figures the README shows.
+SETUP = "SD1.5, width 320, latent 64x64"
+#: The size of docs/resolution.json whose figures it shows.
+SIZE = "256x256"
+
+
+def method_table() -> str:
+    """One row a method: what it changes, what it costs, how far pictures move, for which U-Nets, and not with what."""
+    lines = [
+        "| method | changes | time, memory | picture | U-Nets | not with |",
+        "|---|---|---|---|---|---|",
+    ]
+    for method in in_order():
+        others = [
+            METHODS[name].title for name in METHODS if name in method.excludes or method.name in METHODS[name].excludes
+        ]
+        lines.append(
+            f"| {method.title} | {changes(method)} | {cost(method)} | {picture(method)} | {families(method)} "
+            f"| {', '.join(others) or '-'} |"
+        )
+    return "\n".join(lines)
+
+
+def exclusion_table() -> str:
+    """Every pair of methods that cannot act at one time, and why."""
+    lines = ["| method | not with | because |", "|---|---|---|"]
+    for method in in_order():
+        for name, reason in method.excludes.items():
+            lines.append(f"| {method.title} | {METHODS[name].title} | {reason} |")
+    return "\n".join(lines)
+
+
+def conflicts(one: Method, other: Method) -> bool:
+    return other.name in one.excludes or one.name in other.excludes
+
+
+def in_order() -> list[Method]:
+    groups = ["speed", "resolution", "detail"]
+    return sorted(METHODS.values(), key=lambda method: (groups.index(method.group), method.order))
+
+
+def changes(method: Method) -> str:
+    """What the method's file says behind "Changes:"."""
+    text = inspect.getdoc(sys.modules[method.config.__module__]) or ""
+    return re.search(r"Changes:\s*(.*?)(?:\n\n|\Z)", text, re.S).group(1).replace("\n", " ").rstrip(".")
+
+
+def cost(method: Method) -> str:
+    """Its first row in `benchmarks.speed`: time over plain, memory over plain and what is kept."""
+    rows = next((rows for setup, rows in costs().items() if setup.startswith(SETUP)), {})
+    for name, one in rows.items():
+        if one.method == method.name:
+            return f"{one.over_plain:.2f}, {_memory(one)} ({name})"
+    return "not measured"
+
+
+def _memory(one: Cost) -> str:
+    return f"{one.peak:.2f}" + (f" and {one.kept:.0f} MB kept" if one.kept else "")
+
+
+def picture(method: Method) -> str:
+    """Perceptual distance to the plain picture over the measured settings; of size, who is recognised beside plain."""
+    settings = measured().get(method.name)
+    if settings:
+        near, far = min(one.distance for one in settings), max(one.distance for one in settings)
+        return f"distance {near:.3f} to {far:.3f}"
+    file = ROOT / "docs" / "resolution.json"
+    found = json.loads(file.read_text(encoding="utf-8"))[SIZE] if file.exists() else {}
+    if method.config.__name__ in found:
+        own, plain = (sum(found[way]["recognised"]) / 0.5 for way in (method.config.__name__, "plain"))
+        return f"recognised {own:.0f} % (plain {plain:.0f} %)"
+    return "not measured"
+
+
+def families(method: Method) -> str:
+    """The U-Nets that take the first config with which the contract test runs the method."""
+    config = (getattr(import_module(f"test_{method.name}"), "CONTRACT", None) or [method.config()])[0]
+    takes = [family for family in FAMILIES if _taken(family, config)]
+    return "all" if len(takes) == len(FAMILIES) else ", ".join(takes)
+
+
+def _taken(family: str, config: object) -> bool:
+    try:
+        with modified(fresh(family), [config]):
+            return True
+    except ConfigError:
+        return False
 
 
 def knob_tables() -> str:
@@ -30,11 +125,18 @@ def knob_tables() -> str:
     return "\n\n".join(parts)
 
 
+#: What stands between `<!-- name: written by docs/tables.py -->` and `<!-- /name -->`.
+PARTS: dict[str, Callable[[], str]] = {"methods": method_table, "exclusions": exclusion_table, "knobs": knob_tables}
+
+
 def with_tables(readme: str) -> str:
-    """The README's text with its generated part written anew."""
-    before, _, rest = readme.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{knob_tables()}\n\n{END}{after}"
+    """The README's text with its generated parts written anew."""
+    for name, write in PARTS.items():
+        begin, end = f"<!-- {name}: written by docs/tables.py -->", f"<!-- /{name} -->"
+        before, _, rest = readme.partition(begin)
+        _, _, after = rest.partition(end)
+        readme = f"{before}{begin}\n\n{write()}\n\n{end}{after}"
+    return readme
 
 
 def _table(rows: Iterable[Knob]) -> str:
