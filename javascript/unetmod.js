@@ -1,23 +1,64 @@
-// Two things that the page does for the panel: it shortens the labels, and it asks for a summary once, not at every pixel
-// of a slider's way. Without it the panel works all the same.
+// What the page does for the panel: it shortens the labels, says how many chips are hidden, and asks for a summary once, not
+// at every pixel of a slider's way. Without it the panel works all the same.
 (function () {
     // Labels carry their method's title, by which the WebUI tells them apart in ui-config.json; under that title only what
-    // follows the colon is needed. Controls may be drawn late, so the panels are watched; nothing else of the page is.
+    // follows the colon is needed. Controls may be drawn late, so the panels are watched; nothing else of the page is. The
+    // WebUI translates whole labels, before or after us.
     const LABELS = ".unetmod-knob [data-testid='block-info'], .unetmod-knob label > span";
 
     function shorten(panel) {
         for (const label of panel.querySelectorAll(LABELS)) {
             const text = Array.from(label.childNodes).find((node) => node.nodeType === Node.TEXT_NODE && node.data.trim());
-            const colon = text ? text.data.indexOf(": ") : -1;
+            const whole = text && (window.localization?.[text.data.trim()] || text.data);
+            const colon = text ? whole.indexOf(": ") : -1;
             if (colon >= 0) {
-                text.data = text.data.slice(colon + 2);
+                text.data = whole.slice(colon + 2);
             }
         }
     }
 
+    // The closed line shows the chips that fit and how many do not.
+    function count(summary) {
+        const chips = Array.from(summary.children).filter((chip) => chip.querySelector("span"));
+        chips.forEach((chip) => chip.classList.remove("unetmod-more"));
+        delete summary.dataset.more;
+        const style = getComputedStyle(summary);
+        const gap = parseFloat(style.columnGap) || 0;
+        const room = summary.clientWidth - parseFloat(style.paddingRight);
+        const widths = chips.map((chip) => chip.getBoundingClientRect().width + gap);
+        if (!room || widths.reduce((sum, width) => sum + width, -gap) <= room) {
+            return;
+        }
+        let left = room - 2 * parseFloat(style.fontSize);
+        const hidden = chips.filter((chip, place) => (left -= widths[place]) < -gap && place > 0);
+        hidden.forEach((chip) => chip.classList.add("unetmod-more"));
+        if (hidden.length) {
+            summary.dataset.more = `+${hidden.length}`;
+        }
+    }
+
+    // What is cut short is read where the pointer rests; a translation may have come since it was drawn.
+    function tell(event) {
+        const idea = event.target.closest?.(".unetmod-idea span");
+        if (idea) {
+            idea.title = idea.textContent;
+        }
+    }
+
     function watch(panel) {
-        shorten(panel);
-        new MutationObserver(() => shorten(panel)).observe(panel, {childList: true, subtree: true});
+        const summary = panel.querySelector(".unetmod-summary");
+        const look = () => {
+            shorten(panel);
+            if (summary) {
+                count(summary);
+            }
+        };
+        look();
+        new MutationObserver(look).observe(panel, {childList: true, subtree: true});
+        if (summary) {
+            new ResizeObserver(() => count(summary)).observe(summary);
+        }
+        panel.addEventListener("mouseover", tell);
     }
 
     // Of several quick changes under one key only the last is answered, with its own values; the others wait for ever.

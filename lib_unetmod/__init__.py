@@ -18,15 +18,21 @@ shrunken   a region of a walk on a smaller map, while the host goes on as if it 
 companions rows that run along in the batch, by which guidance is damped
 dilation   3x3 convolutions that look further, by calls of the module as it stands
 dispersion 3x3 kernels spread over 5x5 or 7x7: the map by least squares, its file, the weight as a host sees it
+low_frequencies what a box of the spectrum holds of a map, without a Fourier transform
+affine     layers with weight and bias multiplied, by their answers as they are
+latent_colors where colours lie in a latent; regions are parts of a picture by ratios; noise is that of a progress
 methods/   one file a method
 webui/     the WebUI's side: panel, infotext, X/Y/Z, settings, API, host
 playground/ a small real checkpoint, a local page and a command line
 """
 
 from . import methods as _methods  # noqa: F401  (registers them)
+from .methods.cd_tuner import CDTuner
+from .methods.color_map import ColorMap
 from .methods.deep_cache import DeepCache
 from .methods.deep_shrink import DeepShrink
 from .methods.encoder_reuse import EncoderReuse
+from .methods.free_u import FreeU
 from .methods.guidance_interval import GuidanceInterval
 from .methods.hi_diffusion import HiDiffusion
 from .methods.hyper_tile import HyperTile
@@ -41,11 +47,14 @@ from .unet_map import UNetMap, UnsupportedUNet, inspect_unet
 
 __all__ = [
     "METHODS",
+    "CDTuner",
+    "ColorMap",
     "Config",
     "ConfigError",
     "DeepCache",
     "DeepShrink",
     "EncoderReuse",
+    "FreeU",
     "GuidanceInterval",
     "HiDiffusion",
     "HyperTile",

@@ -218,7 +218,7 @@ def method(
     """Register the decorated function, which yields the edits for a config, under the config's snake-case name."""
 
     def register(edits: Edits) -> Edits:
-        name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", config.__name__).lower()
+        name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", config.__name__).lower()
         config.title = title
         METHODS[name] = Method(name, title, group, order, config, edits, dict(excludes or {}))
         return edits

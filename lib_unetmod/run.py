@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from types import TracebackType
 from typing import Any, TypeVar
@@ -40,6 +41,14 @@ class Guidance:
     reason: str = ""
 
 
+@dataclass(frozen=True, eq=False)
+class Finishing(Edit):
+    """An edit of the autoencoder for finished pictures: it acts on what is decoded in the last of a picture's passes.
+
+    It keeps to the passes of its method but not to its window, which is about evaluations.
+    """
+
+
 @dataclass(eq=False)
 class _Applied:
     """One method in a run. `active` is decided when a traversal begins, so that no walk is half modified."""
@@ -58,6 +67,9 @@ class Run:
         notes: sentences for the user, each once: where a method stood aside, and why.
         vae: the autoencoder that decodes the latents, for the methods that act on it too; None where there is none.
         guidance: what the host said of the rows of its calls, None where it said nothing.
+        prediction: what the U-Net predicts, as the host says: "eps", the noise, or "v".
+        last_pass: whether what this pass draws is the picture, as the host says, and not what another pass begins with.
+        first_size: height and width of the latent of txt2img's first pass, None before it.
     """
 
     def __init__(
@@ -75,6 +87,9 @@ class Run:
         self.notes: list[str] = []
         self.vae = vae
         self.guidance: Guidance | None = None
+        self.prediction = "eps"
+        self.last_pass = True
+        self.first_size: tuple[int, int] | None = None
         self.pass_name = ""
         self._seed = seed
         self._trained_size = trained_size
@@ -229,7 +244,11 @@ class Run:
 
     def _guarded(self, applied: _Applied) -> Iterator[Edit]:
         for edit in applied.method.edits(applied.config, self.map, self):
-            yield Edit(edit.module, _while_active(applied, edit.wrapper))
+            acts = self._finishes if isinstance(edit, Finishing) else _is_active
+            yield Edit(edit.module, _while(partial(acts, applied), edit.wrapper))
+
+    def _finishes(self, applied: _Applied) -> bool:
+        return self.last_pass and applied.config.acts_in(self.pass_name)
 
     def _kinds_of_attention(self, edited: Iterable[nn.Module]) -> set[str]:
         inner = [one for block in self.map.blocks for one in block.transformer_blocks]
@@ -255,6 +274,8 @@ class Run:
         self.clock.new_traversal()
         self.traversal.stream = self._stream(x)
         self.traversal.latent_size = (x.shape[-2], x.shape[-1])
+        if self.pass_name == "first":
+            self.first_size = self.traversal.latent_size
         for applied in self._applied:
             applied.active = self._acts(applied.config)
         if self.traversal.stream is not None:
@@ -333,7 +354,7 @@ def _in_order(configs: Sequence[Config]) -> list[_Applied]:
     for one in applied:
         if names.count(one.method.name) > 1:
             raise ConfigError(f"{one.config.title} is given twice; give it once.")
-    acting = sorted((one for one in applied if not one.config.neutral), key=lambda one: one.method.order)
+    acting = sorted((one for one in applied if not one.config.neutral), key=lambda one: (one.method.order, one.method.name))
     for one, other in combinations(acting, 2):
         reason = conflict(one.config, other.config)
         if reason:
@@ -353,8 +374,12 @@ def conflict(one: Config, other: Config) -> str:
     )
 
 
-def _while_active(applied: _Applied, wrapper: Wrapper) -> Wrapper:
+def _is_active(applied: _Applied) -> bool:
+    return applied.active
+
+
+def _while(acts: Callable[[], bool], wrapper: Wrapper) -> Wrapper:
     def guarded(call: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        return wrapper(call, *args, **kwargs) if applied.active else call(*args, **kwargs)
+        return wrapper(call, *args, **kwargs) if acts() else call(*args, **kwargs)
 
     return guarded

@@ -122,6 +122,22 @@ class UNetMap:
         sides = (*self.input_blocks, *self.output_blocks)
         return tuple(sorted({block.level for block in sides if block.transformer_blocks}))
 
+    @property
+    def out(self) -> nn.Sequential | None:
+        """The layers after the last output block, whose answer is the U-Net's; None in a U-Net that ends otherwise."""
+        out = getattr(self.unet, "out", None)
+        return out if isinstance(out, nn.Sequential) and len(out) else None
+
+    @property
+    def out_norm(self) -> nn.Module | None:
+        """The group norm among them, None where there is none."""
+        return next((layer for layer in self.out or () if isinstance(layer, nn.GroupNorm)), None)
+
+    @property
+    def out_conv(self) -> nn.Module | None:
+        """The convolution that is the last of them, None where it is none."""
+        return self.out[-1] if self.out is not None and isinstance(self.out[-1], nn.Conv2d) else None
+
     def paired_output(self, index: int) -> Block:
         """The output block that gets the skip connection of `input_blocks[index]`."""
         return self.output_blocks[len(self.input_blocks) - 1 - index]

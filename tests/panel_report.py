@@ -10,6 +10,7 @@ import os
 import sys
 import urllib.request
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -17,16 +18,17 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 import gradio as gr
 
+from lib_unetmod.presets import Presets
 from lib_unetmod.registry import METHODS, knobs
 from lib_unetmod.webui.panel import Panel
 
 SELECTION = {"skip_blocks": {"middle": True, "blocks": ["in.4", "out.7.res"], "start": 0.25}}
 
 
-def build() -> tuple[gr.Blocks, Panel]:
+def build(folder: Path) -> tuple[gr.Blocks, Panel]:
     """A page as a WebUI makes it: the panel first, its two parts rendered later and in different places."""
     with gr.Blocks() as page:
-        panel = Panel(lambda name: f"script_txt2img_unet_mod_{name}")
+        panel = Panel(lambda name: f"script_txt2img_unet_mod_{name}", presets=Presets(folder))
         with gr.Row(elem_id="seed_row"):
             gr.Number(-1, label="Seed")
             panel.render_switch()
@@ -88,6 +90,28 @@ def ask_summary_at_load(url: str, config: dict[str, Any], panel: Panel) -> list[
     return _predict(url, config, number, Panel.values(True, SELECTION))
 
 
+def choose_preset(url: str, config: dict[str, Any], panel: Panel, name: str) -> dict[str, Any]:
+    """What the page is told to show when a preset is chosen: the controls by name, and the sentence, where they change."""
+    shown = {c["props"].get("elem_id"): c["id"] for c in config["components"]}
+    dropdown, said = (shown[f"script_txt2img_unet_mod_{part}"] for part in ("preset", "preset_said"))
+    places = {control._id: name for name, control in zip(panel.names, panel.components, strict=True)} | {said: "said"}
+    number, outputs = next(
+        (event.get("id", place), event["outputs"])
+        for place, event in enumerate(config["dependencies"])
+        if event["inputs"] == [dropdown] and set(places) <= set(event["outputs"])
+    )
+    answers = dict(zip(outputs, _predict(url, config, number, [name]), strict=True))
+    return {
+        name: answers[place] for place, name in places.items() if answers[place] != {"__type__": "update"}
+    }  # what is left as it is
+
+
+def kept_out(page: gr.Blocks) -> bool:
+    """Whether everything of the row of presets that the WebUI would keep in ui-config.json is marked not to be."""
+    row = [block for block in page.blocks.values() if "unet_mod_preset" in str(block.elem_id)]
+    return len(row) > 5 and all(getattr(block, "do_not_save_to_config", False) for block in row)
+
+
 def _number_of_event(config: dict[str, Any], inputs: list[int]) -> int:
     for place, event in enumerate(config["dependencies"]):
         if event["inputs"] == inputs and event["backend_fn"]:
@@ -95,7 +119,7 @@ def _number_of_event(config: dict[str, Any], inputs: list[int]) -> int:
     raise LookupError(f"no event takes {inputs}")
 
 
-def _predict(url: str, config: dict[str, Any], number: int, data: list[Any]) -> list[str]:
+def _predict(url: str, config: dict[str, Any], number: int, data: list[Any]) -> list[Any]:
     body = json.dumps({"fn_index": number, "data": data, "session_hash": "panel"}).encode()
     address = url.rstrip("/") + config.get("api_prefix", "") + "/run/predict"
     return json.loads(_read(urllib.request.Request(address, body, {"Content-Type": "application/json"})))["data"]
@@ -109,7 +133,14 @@ def _read(request: str | urllib.request.Request) -> bytes:
 
 def report() -> dict[str, Any]:
     """Everything that must hold in each version and be the same in all."""
-    page, panel = build()
+    with TemporaryDirectory() as folder:
+        return _report(Path(folder))
+
+
+def _report(folder: Path) -> dict[str, Any]:
+    Presets(folder).save("Mine", SELECTION)
+    (folder / "Broken.json").write_text('{"name": "Broken", "methods": {"skip_blocks": {"levels": 99}}}')
+    page, panel = build(folder)
     page.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
     try:
         served = _read(page.local_url).decode()
@@ -123,6 +154,9 @@ def report() -> dict[str, Any]:
             "nesting": nesting(config, panel),
             "summaries": ask_summaries(page.local_url, config, panel),
             "at_load": ask_summary_at_load(page.local_url, config, panel),
+            "preset": choose_preset(page.local_url, config, panel, "Mine"),
+            "preset refused": choose_preset(page.local_url, config, panel, "Broken"),
+            "kept out of ui-config": kept_out(page),
             "round_trip": Panel.selection(Panel.values(True, SELECTION)) == (True, SELECTION),
         }
     finally:

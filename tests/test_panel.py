@@ -27,8 +27,8 @@ SKIP_KNOBS = [knob.name for knob in knobs(SKIP.config)]
 
 
 @pytest.fixture
-def panel() -> Panel:
-    return panel_report.build()[1]
+def panel(tmp_path: Path) -> Panel:
+    return panel_report.build(tmp_path)[1]
 
 
 @cache
@@ -66,6 +66,32 @@ def test_ticked_method_is_summed_up(version: str) -> None:
     assert (unticked, neutral) == ("", "<span class='unetmod-idle'>Skip blocks: changes nothing</span>")
     assert changed == "<span>skip middle, in.4, out.7.res 0.25-1</span>"
     assert [chip for chip in reported(version)["at_load"] if chip] == [changed]
+
+
+@pytest.mark.parametrize("version", [*gradio_versions.VERSIONS, gr.__version__])
+def test_a_preset_sets_its_methods_unticks_the_others_and_turns_the_switch_on(version: str) -> None:
+    preset = reported(version)["preset"]
+    of_skip_blocks = {f"skip_blocks.{name}": value for name, value in preset_values().items()}
+    unticked = {name: name == "skip_blocks" for name in METHODS}
+    assert preset == {"switch": True, **unticked, **of_skip_blocks, "said": ""}
+
+
+def preset_values() -> dict[str, Any]:
+    """The knobs of the report's selection, as their controls show them."""
+    values = METHODS["skip_blocks"].config.from_values(panel_report.SELECTION["skip_blocks"]).values()
+    return {**values, "blocks": " ".join(values["blocks"])}
+
+
+@pytest.mark.parametrize("version", [*gradio_versions.VERSIONS, gr.__version__])
+def test_a_preset_that_is_refused_says_so_and_changes_nothing(version: str) -> None:
+    refused = reported(version)["preset refused"]
+    assert list(refused) == ["said"] and "unetmod-wrong" in refused["said"] and "levels is 99" in refused["said"]
+
+
+@pytest.mark.parametrize("version", [*gradio_versions.VERSIONS, gr.__version__])
+def test_presets_are_no_arguments_and_stay_out_of_ui_config(version: str) -> None:
+    assert reported(version)["kept out of ui-config"]
+    assert not [control for control in reported(version)["controls"] if "unet_mod_preset" in control["id"]]
 
 
 @pytest.mark.parametrize("version", [*gradio_versions.VERSIONS, gr.__version__])

@@ -163,3 +163,22 @@ def test_anything_else_is_refused_in_a_sentence(make, sentence):
     with pytest.raises(UnsupportedUNet) as refusal, torch.random.fork_rng(devices=[]):
         inspect_unet(make())
     assert sentence in str(refusal.value) and str(refusal.value).endswith((".", "instead."))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_last_layers(name):
+    unet = FAMILIES[name]()
+    found = inspect_unet(unet)
+    assert (found.out, found.out_norm, found.out_conv) == (unet.out, unet.out[0], unet.out[2])
+
+
+@pytest.mark.parametrize("out", (None, nn.Identity(), nn.Sequential(), nn.Sequential(nn.SiLU())), ids=repr)
+def test_a_unet_may_end_otherwise(out):
+    unet = fresh("sd1")
+    unet.out = out
+    found = inspect_unet(unet)
+    assert (
+        found.out_norm is None
+        and found.out_conv is None
+        and (found.out is None) == (not (isinstance(out, nn.Sequential) and len(out)))
+    )

@@ -15,6 +15,7 @@ from PIL import Image
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ..presets import Presets
 from ..selection import configs_of, summary
 from ..target import TRAINED, Target
 from ..unet_map import UNetMap, inspect_unet
@@ -37,9 +38,12 @@ _EXAMPLES = ("red apple", "cat face", "snowman", "pizza", "rainbow", "owl", "tul
 _LARGEST = 512
 
 
-def build(model: SmallModel) -> gr.Blocks:
-    """The page of a model, ready to launch. Its endpoint for programs is `/generate`."""
-    panel = Panel(lambda name: f"unetmod_{name.replace('.', '_')}")
+def build(model: SmallModel, presets: Path | None = None) -> gr.Blocks:
+    """The page of a model, ready to launch. Its endpoint for programs is `/generate`.
+
+    `presets` is the folder where the user's presets lie, `presets_folder()` by default.
+    """
+    panel = Panel(lambda name: f"unetmod_{name.replace('.', '_')}", presets=Presets(presets or presets_folder()))
     with gr.Blocks(
         theme=gr.themes.Default(primary_hue="indigo", neutral_hue="slate", **_FONTS),
         title="UNet Mod",
@@ -65,6 +69,15 @@ def build(model: SmallModel) -> gr.Blocks:
             show_progress_on=outputs[2],  # not on the pictures, which would be hidden by it
         )
     return page
+
+
+def presets_folder() -> Path:
+    """Where the page keeps presets: among the user's settings, as each system has them."""
+    if os.name == "nt":
+        settings = os.environ.get("APPDATA") or Path.home() / "AppData" / "Roaming"
+    else:
+        settings = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    return Path(settings) / "unetmod" / "presets"
 
 
 def serve(model: SmallModel, host: str, port: int) -> None:

@@ -82,6 +82,7 @@ def draw(model: SmallModel, settings: Settings, configs: Iterable[Config] = (), 
         ) as run:
             # The context's rows: without the prompt, then with it. A single row, at CFG 1, is its own partner.
             run.guidance = Guidance(settings.cfg, (len(context) - 1,) * len(context))
+            run.prediction = "v" if model.prediction_type == "v_prediction" else "eps"
             clean = None
             if settings.image is not None:
                 with watch.measure("vae"):

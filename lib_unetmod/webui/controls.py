@@ -15,6 +15,10 @@ from ..selection import Selection
 
 SWITCH = "switch"
 GROUPS = ("speed", "resolution", "detail")
+#: What an event's JavaScript is called: gradio 4 renamed it.
+JS = "_js" if gr.__version__.startswith("3.") else "js"
+#: An event that is answered at once, shows no progress and is no part of the API.
+QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_name": False}
 
 _TICK = Knob("", "", name="toggle", type=bool, default=False)
 

@@ -8,6 +8,7 @@ it behind a patcher, of which no reference may be held, because its memory manag
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -42,10 +43,21 @@ def _unet_of(model: Any) -> nn.Module | None:
 
 
 def current_vae() -> nn.Module | None:
-    """The autoencoder that the host decodes with now; None where there is none or it is not found."""
+    """The autoencoder that the host decodes with now; None where there is none, or a smaller one (TAESD) in its place."""
+    if _setting("sd_vae_decode_method", "Full") != "Full":
+        return None
     model = shared.sd_model
     forge = getattr(model, "forge_objects", None)
     return getattr(model if forge is None else getattr(forge, "vae", None), "first_stage_model", None)
+
+
+def prediction() -> str:
+    """What the loaded U-Net predicts: "v", or "eps", the noise."""
+    model = shared.sd_model
+    forge = getattr(model, "forge_objects", None)
+    inner = getattr(getattr(forge, "unet", None), "model", None)
+    kinds = getattr(model, "parameterization", None), getattr(getattr(inner, "predictor", None), "prediction_type", None)
+    return "v" if "v" in kinds or "v_prediction" in kinds else "eps"
 
 
 def trained_size() -> int | None:
@@ -73,6 +85,11 @@ def sight(width: float, height: float) -> tuple[UNetMap, Target] | None:
     return unet, Target(_trained_size_of(model) or TRAINED[unet.family], round(height), round(width))
 
 
+def presets_folder() -> Path:
+    """Where the user's presets lie: in the WebUI's data folder, which outlives the extension's own; else in that one."""
+    return Path(getattr(shared, "data_path", Path(__file__).parents[2])) / "unetmod" / "presets"
+
+
 def timesteps() -> int:
     """The length of the training schedule to which the U-Net's timesteps belong."""
     count = getattr(shared.sd_model, "num_timesteps", None)
@@ -84,6 +101,11 @@ def pass_of(p: Any) -> str:
     if getattr(p, "is_hr_pass", False):
         return "hires"
     return "img2img" if getattr(p, "init_images", None) else "first"
+
+
+def is_last_pass(p: Any) -> bool:
+    """Whether what `p` draws now is the picture; hires fix draws on from what its first pass did."""
+    return pass_of(p) != "first" or not getattr(p, "enable_hr", False)
 
 
 def seed_of(p: Any) -> int:

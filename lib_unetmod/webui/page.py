@@ -14,6 +14,7 @@ from typing import Any
 import gradio as gr
 from modules import scripts
 
+from ..presets import Presets
 from ..target import Target
 from ..unet_map import UNetMap
 from . import controls, host, settings
@@ -97,7 +98,8 @@ class Page:
 
 def _panel(elem_id: Callable[[str], str], defaults: settings.Defaults) -> Panel:
     """A panel that starts as Settings say. Their methods are kept out of ui-config.json, which would pin the first ones."""
-    panel = Panel(elem_id, {name: defaults.knobs[name] for name in defaults.ticked})
+    ticked = {name: defaults.knobs[name] for name in defaults.ticked}
+    panel = Panel(elem_id, ticked, Presets(host.presets_folder()))
     for name, control, value in zip(panel.names, panel.components, defaults.starting_values(), strict=True):
         control.value = value
         control.do_not_save_to_config = name.partition(".")[0] in defaults.knobs

@@ -15,22 +15,25 @@ import gradio as gr
 from gradio.context import Context
 
 from ..large import LargeConfig
+from ..presets import Presets
 from ..registry import SHARED_KNOBS, Config, ConfigError, Method, knobs
 from ..selection import Selection
 from . import controls
+from .preset_row import PresetRow
 from .sight import Sight
 
 TITLE = "UNet Mod"
 
-_JS = "_js" if gr.__version__.startswith("3.") else "js"
 _SWITCH_OFF = "<span class='unetmod-off'>off</span>"
 
 
 class Panel:
     """All controls, made without being rendered: a WebUI renders the switch and the accordion at moments of its own."""
 
-    def __init__(self, elem_id: Callable[[str], str], defaults: Selection | None = None) -> None:
-        """`elem_id` gives a control's id from its name; `defaults` is what is ticked and set at first.
+    def __init__(
+        self, elem_id: Callable[[str], str], defaults: Selection | None = None, presets: Presets | None = None
+    ) -> None:
+        """`elem_id` gives a control's id from its name; `defaults` is what is ticked and set at first; `presets` get a row.
 
         Controls with `defaults` are kept out of the WebUI's ui-config.json, which would pin the first ones it saw.
         """
@@ -44,6 +47,7 @@ class Panel:
                 control = controls.knob_control(method, knob, self._values[name], elem_id(name))
             control.do_not_save_to_config = defaults is not None
             self._by_name[name] = control
+        self._presets = PresetRow(elem_id, presets) if presets else None
         self._off = gr.HTML(elem_classes=["unetmod-chip"], render=False)
         self._chips = {
             method.name: gr.HTML(elem_classes=["unetmod-chip"], render=False) for method in controls.ordered_methods()
@@ -82,6 +86,8 @@ class Panel:
             with gr.Accordion(
                 TITLE, open=False, elem_id=self._elem_id("accordion"), elem_classes=["unetmod-accordion"]
             ) as accordion:
+                if self._presets:
+                    self._presets.render()
                 for group in dict.fromkeys(method.group for method in controls.ordered_methods()):
                     self._render_group(group)
         for container in (panel, accordion):
@@ -90,20 +96,23 @@ class Panel:
     def wire(self, sight: Sight | None = None) -> None:
         """Connect the events; once, inside the Blocks, after rendering. With `sight` the summary shows what autos choose."""
         sized = list(sight.controls) if sight else []
-        quiet = {"queue": False, "show_progress": "hidden", "api_name": False}
         # When the page opens, the controls may show what the WebUI set after they were made.
-        show_off = {_JS: f"(on) => on ? '' : `{_SWITCH_OFF}`"}
+        show_off = {controls.JS: f"(on) => on ? '' : `{_SWITCH_OFF}`"}
         Context.root_block.load(None, [self.switch], [self._off], **show_off)
         self.switch.change(None, [self.switch], [self._off], **show_off)
-        Context.root_block.load(self._summarise_all(sight), [*self.components, *sized], list(self._chips.values()), **quiet)
+        Context.root_block.load(
+            self._summarise_all(sight), [*self.components, *sized], list(self._chips.values()), **controls.QUIET
+        )
+        if self._presets:
+            self._presets.wire(self._by_name)
         for method in controls.ordered_methods():
             toggle, *_ = own = self._controls_of(method)
             inputs = [*own, *sized] if issubclass(method.config, LargeConfig) else own
-            ticked_turns_on = {_JS: "(ticked, on) => ticked || on"}
+            ticked_turns_on = {controls.JS: "(ticked, on) => ticked || on"}
             toggle.input(None, [toggle, self.switch], [self.switch], **ticked_turns_on)
-            latest = {_JS: _latest_only(toggle.elem_id, len(inputs))}
+            latest = {controls.JS: _latest_only(toggle.elem_id, len(inputs))}
             for control in inputs:
-                control.change(summarise(method, sight), inputs, [self._chips[method.name]], **latest, **quiet)
+                control.change(summarise(method, sight), inputs, [self._chips[method.name]], **latest, **controls.QUIET)
 
     @staticmethod
     def selection(values: Any, defaults: Selection | None = None) -> tuple[bool, Selection]:

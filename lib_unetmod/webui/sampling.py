@@ -71,7 +71,7 @@ def begin_pass(p: Any) -> None:
     """For `process_before_every_sampling`: say which pass comes, and look whether the U-Net is another one."""
     if _current is not None and _current.p is p:
         _follow(_current)
-        _current.run.begin_pass(host.pass_of(p))
+        _tell_pass(_current)
 
 
 def on_cfg_denoiser(params: Any) -> None:
@@ -79,9 +79,7 @@ def on_cfg_denoiser(params: Any) -> None:
     if _current is None:
         return
     _follow(_current)
-    name = host.pass_of(_current.p)
-    if name != _current.run.pass_name:  # WebUIs before 1.10 do not announce a pass
-        _current.run.begin_pass(name)
+    _tell_pass(_current)  # WebUIs before 1.10 do not announce a pass
     _current.run.guidance = host.guidance_of(params)
     _current.run.new_evaluation()
 
@@ -134,6 +132,7 @@ def _sample_modified(p: Any, plan: Plan, sample: Callable[[], Any]) -> Any:
             infotext.write(p, [], plan.notes)
             return sample()
         _current = _Current(p, run)
+        _tell_pass(_current)
         try:
             samples = sample()
             _follow(_current)  # a refiner may have come with the last step, and an autoencoder of its own with it
@@ -183,8 +182,14 @@ def _usable(p: Any, plan: Plan, unet: Any) -> list[Config]:
     return usable
 
 
+def _tell_pass(current: _Current) -> None:
+    current.run.begin_pass(host.pass_of(current.p))
+    current.run.last_pass = host.is_last_pass(current.p)
+
+
 def _follow(current: _Current) -> None:
     current.run.vae = host.current_vae()
+    current.run.prediction = host.prediction()
     try:
         current.run.follow(host.current_unet())
     except (UnsupportedUNet, ConfigError) as error:

@@ -1,0 +1,156 @@
+"""The accordion's row of presets: choosing one loads it; a line that opens under it saves, renames, deletes and shares them.
+
+Its controls are no arguments of the script and are kept out of ui-config.json.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from functools import wraps
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.context import Context
+
+from ..presets import BUILT_IN, Preset, PresetError, Presets
+from . import controls
+
+_Updates = dict[gr.components.Component, Any]
+
+#: Saves what Python answered as a file, as if it were a link's.
+_DOWNLOAD = """(answer) => {
+    if (!answer) return [];
+    const {file, text} = JSON.parse(answer);
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([text], {type: "application/json"}));
+    link.download = file;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+    return [];
+}"""
+
+
+class PresetRow:
+    """The row's controls, made and rendered by `render`."""
+
+    def __init__(self, elem_id: Callable[[str], str], presets: Presets) -> None:
+        self._elem_id = elem_id
+        self._presets = presets
+
+    def render(self) -> None:
+        """Put the row here."""
+        with gr.Column(elem_classes=["unetmod-presets"]):
+            with gr.Row(elem_classes=["unetmod-preset-row"]):
+                names = self._presets.names()
+                self._chosen = gr.Dropdown(names, value=None, label="Preset", **self._common("preset", "unetmod-preset"))
+                self._open = gr.Checkbox(False, label="Save and share", **self._common("preset_edit", "unetmod-preset-open"))
+            with gr.Row(elem_classes=["unetmod-preset-edit"]):
+                self._name = gr.Textbox(
+                    label="Name of the preset",
+                    show_label=False,
+                    placeholder="Name of the preset",
+                    lines=1,
+                    max_lines=1,
+                    **self._common("preset_name", "unetmod-preset-name"),
+                )
+                self._save, self._rename, self._delete = (self._button(word) for word in ("Save", "Rename", "Delete"))
+                self._import = gr.UploadButton(
+                    "Import", file_types=[".json"], size="sm", elem_id=self._elem_id("preset_import")
+                )
+                self._export = self._button("Export")
+            self._said = gr.HTML(elem_id=self._elem_id("preset_said"), elem_classes=["unetmod-preset-said"])
+            self._shown = gr.State(names)
+            self._file = gr.Textbox(visible=False, elem_id=self._elem_id("preset_file"))
+        for control in vars(self).values():
+            if isinstance(control, gr.components.Component):
+                control.do_not_save_to_config = True
+
+    def wire(self, panel: Mapping[str, gr.components.Component]) -> None:
+        """Connect the events; `panel` are the controls that a preset sets, by their names."""
+        controls_ = list(panel.values())
+        row = [self._chosen, self._name, self._said, self._shown]
+
+        def load(name: Any) -> _Updates:
+            return {**self._set(panel, self._presets.load(name)), **self._show(name)}
+
+        def load_again(choice: gr.SelectData) -> _Updates:
+            return load(choice.value)
+
+        def save(name: Any, *values: Any) -> _Updates:
+            _, selection = controls.selection_of_values(values)
+            name = self._presets.save(name, selection)
+            return self._show(name, f"Saved: {name}")
+
+        def rename(old: Any, new: Any) -> _Updates:
+            name = self._presets.rename(old, new)
+            return self._show(name, f"Renamed: {name}")
+
+        def delete(name: Any) -> _Updates:
+            self._presets.delete(name)
+            return self._show(None, f"Deleted: {name}")
+
+        def take_in(file: Any) -> _Updates:
+            name = self._presets.add(Path(getattr(file, "name", file)))
+            return {**self._set(panel, self._presets.load(name)), **self._show(name, f"Imported: {name}")}
+
+        def hand_out(name: Any) -> _Updates:
+            if not name:
+                raise PresetError("Choose a preset first.")
+            preset = self._presets.load(name)
+            return {self._file: json.dumps({"file": preset.file_name, "text": preset.text}), self._said: ""}
+
+        def refresh(shown: list[str]) -> _Updates:
+            names = self._presets.names()
+            # A list that is given anew while it stands open is filtered by what is chosen; only where it is old already.
+            return {self._shown: names, **({self._chosen: gr.update(choices=names)} if names != shown else {})}
+
+        answer = self._or_refusal
+        self._chosen.input(answer(load), [self._chosen], [*controls_, *row], **controls.QUIET)
+        # The one that is chosen already is no new input, but the knobs may have been changed since.
+        self._chosen.select(answer(load_again), None, [*controls_, *row], **controls.QUIET)
+        self._save.click(answer(save), [self._name, *controls_], row, **controls.QUIET)
+        self._rename.click(answer(rename), [self._chosen, self._name], row, **controls.QUIET)
+        self._delete.click(answer(delete), [self._chosen], row, **controls.QUIET)
+        self._import.upload(answer(take_in), [self._import], [*controls_, *row], **controls.QUIET)
+        download = {controls.JS: _DOWNLOAD}
+        handed = self._export.click(answer(hand_out), [self._chosen], [self._file, self._said], **controls.QUIET)
+        handed.then(None, [self._file], None, **download)
+        # Presets may have come from the other tab or another page since.
+        for look in (self._chosen.focus, Context.root_block.load):
+            look(refresh, [self._shown], [self._chosen, self._shown], **controls.QUIET)
+
+    def _set(self, panel: Mapping[str, gr.components.Component], preset: Preset) -> _Updates:
+        """The controls as a preset sets them: other methods are unticked, and keep their knobs."""
+        values = dict(zip(panel, controls.values_of(True, preset.selection), strict=True))
+        kept = {name for name in values if "." in name and name.partition(".")[0] not in preset.selection}
+        return {panel[name]: value for name, value in values.items() if name not in kept}
+
+    def _show(self, name: str | None, said: str = "") -> _Updates:
+        names = self._presets.names()
+        return {
+            self._shown: names,
+            self._chosen: gr.update(choices=names, value=name),
+            self._name: "" if name is None or name in BUILT_IN else name,
+            self._said: f"<span>{escape(said)}</span>" if said else "",
+        }
+
+    def _or_refusal(self, act: Callable[..., _Updates]) -> Callable[..., _Updates]:
+        """The event function of `act`, which shows the sentence of a refusal and changes nothing else."""
+
+        @wraps(act)
+        def answer(*values: Any) -> _Updates:
+            try:
+                return act(*values)
+            except PresetError as error:
+                return {self._said: f"<span class='unetmod-wrong'>{escape(str(error))}</span>"}
+
+        return answer
+
+    def _common(self, name: str, css_class: str) -> dict[str, Any]:
+        return {"elem_id": self._elem_id(name), "elem_classes": [css_class], "min_width": 0}
+
+    def _button(self, word: str) -> gr.Button:
+        return gr.Button(word, size="sm", min_width=0, elem_id=self._elem_id(f"preset_{word.lower()}"))
