@@ -1,29 +1,38 @@
 """Training-free modifications of the Stable Diffusion U-Net: installed as edits of its layers, undone whatever happens.
 
-unet_map   what a U-Net has: blocks, levels, pairing, channels, attentions, family
-patching   the only file that touches modules: edits, chains, undo
-schedule   windows of progress, and the clock of evaluations and traversals
-registry   how a method declares its knobs and its edits
-run        `modified(unet, configs)`: the state of one run
-span       blocks that are entered, not run, and left with some tensor
-reuse      spans that run now and then and are answered from memory in between; cadence and predictors say when and with what
-streams    what is kept from one evaluation to the next, apart for each stream of walks
-tokens     height and width of the map whose tokens an attention sees
-tiling     rectangles of such a map: where to cut, cutting and joining
-windows    the quarters of a rolled map, as pieces; local_attention is self-attention within pieces
-target     the picture's size beside the trained one; large is what methods for large pictures share
-resize     maps made smaller or larger
-skips      sizes of skip connections, and Upsample layers that give them
-shrunken   a region of a walk on a smaller map, while the host goes on as if it had its size
-companions rows that run along in the batch, by which guidance is damped
-dilation   3x3 convolutions that look further, by calls of the module as it stands
-dispersion 3x3 kernels spread over 5x5 or 7x7: the map by least squares, its file, the weight as a host sees it
+unet_map        what a U-Net has: blocks, levels, pairing, channels, attentions, family
+patching        the only file that touches modules: edits, chains, undo
+schedule        windows of progress, and the clock of evaluations and traversals
+registry        how a method declares its knobs and its edits
+run             `modified(unet, configs)`: the state of one run
+span            blocks that are entered, not run, and left with some tensor
+reuse           spans that run now and then and are answered from memory in between
+cadence         when they run
+predictors      what they are answered with
+streams         what is kept from one evaluation to the next, apart for each stream of walks
+tokens          height and width of the map whose tokens an attention sees
+tiling          rectangles of such a map: where to cut, cutting and joining
+windows         the quarters of a rolled map, as pieces
+local_attention self-attention within pieces of a map
+target          the picture's size beside the trained one
+large           what methods for large pictures share
+resize          maps made smaller or larger
+skips           sizes of skip connections, and Upsample layers that give them
+shrunken        a region of a walk on a smaller map, while the host goes on as if it had its size
+companions      rows that run along in the batch, by which guidance is damped
+dilation        3x3 convolutions that look further, by calls of the module as it stands
+dispersion      3x3 kernels spread over 5x5 or 7x7: the map by least squares, its file, the weight as a host sees it
 low_frequencies what a box of the spectrum holds of a map, without a Fourier transform
-affine     layers with weight and bias multiplied, by their answers as they are
-latent_colors where colours lie in a latent; regions are parts of a picture by ratios; noise is that of a progress
-methods/   one file a method
-webui/     the WebUI's side: panel, infotext, X/Y/Z, settings, API, host
-playground/ a small real checkpoint, a local page and a command line
+affine          layers with weight and bias multiplied, by their answers as they are
+latent_colors   where colours lie in a latent
+regions         parts of a picture by ratios
+noise           the noise of a progress
+measured        what was measured of settings, in words
+selection       methods and knobs in plain values, as pages, requests, infotext and files supply them
+presets         named selections, one JSON file each
+methods/        one file a method
+webui/          the WebUI's side: panel, infotext, X/Y/Z, settings, API, host
+playground/     a small real checkpoint, a local page and a command line
 """
 
 from . import methods as _methods  # noqa: F401  (registers them)

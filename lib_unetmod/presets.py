@@ -10,7 +10,7 @@ import json
 import os
 import tempfile
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,8 @@ from .methods.free_u import FreeU
 from .methods.guidance_interval import GuidanceInterval
 from .methods.hi_diffusion import HiDiffusion
 from .methods.token_downsampling import TokenDownsampling
-from .registry import Config
-from .selection import Selection, configs_of, selection_of
+from .registry import Config, ConfigError, shortened
+from .selection import Selection, config_of, selection_of
 
 SUFFIX = ".json"
 #: A preset of all methods with all knobs takes about 6 KiB.
@@ -152,7 +152,7 @@ class Presets:
     def _existing(self, name: Any) -> Path:
         path = self._path(checked_name(name))
         if not path.is_file():
-            raise PresetError(f"There is no preset {_short(name)}.")
+            raise PresetError(f"There is no preset {shortened(name)}.")
         return path
 
     def _own(self, name: Any, done: str) -> Path:
@@ -192,7 +192,7 @@ def read_file(path: Path) -> Preset:
     Raises:
         PresetError: for everything else that a file may hold, naming the file.
     """
-    file = f"The file {_short(path.name)}"
+    file = f"The file {shortened(path.name)}"
     try:
         if not path.is_file():
             raise PresetError(f"{file} is no file.")
@@ -240,17 +240,12 @@ def checked_name(name: Any) -> str:
 
 def _checked(selection: Any, what: str) -> Selection:
     """The selection with the knobs that differ from their defaults, if it can be read as a whole."""
-    configs, problems = configs_of(selection)
-    if problems:
-        raise PresetError(f"{what} is refused. {_first(problems)}")
-    if not configs:
+    if not isinstance(selection, Mapping) or not selection:
         raise PresetError(f"{what} holds no method; it takes at least one.")
-    return selection_of(configs)
-
-
-def _first(problems: Iterable[str]) -> str:
-    # Here nothing is left out: the whole preset is refused.
-    return next(iter(problems)).removesuffix(" The method is left out.")
+    try:
+        return selection_of(config_of(name, values) for name, values in selection.items())
+    except ConfigError as error:
+        raise PresetError(f"{what} is refused. {error}") from None
 
 
 def _is_built_in(name: Any) -> bool:
@@ -271,8 +266,3 @@ def _plain(name: str) -> str:
 
 def _folded(name: str) -> str:
     return _plain(name).casefold()
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 70 else text[:67] + "..."

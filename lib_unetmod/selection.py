@@ -24,10 +24,23 @@ def configs_of(selection: Any) -> tuple[list[Config], list[str]]:
     configs, problems = [], []
     for name, values in selection.items():
         try:
-            configs.append(_config_of(name, values))
+            configs.append(config_of(name, values))
         except ConfigError as error:
             problems.append(f"{error} The method is left out.")
     return configs, problems
+
+
+def config_of(name: Any, values: Any) -> Config:
+    """The config of the method `name` with the knobs in `values`, whatever both are.
+
+    Raises:
+        ConfigError: for what there is no such method or knob for, and for values that it does not take.
+    """
+    if name not in METHODS:
+        raise ConfigError(f"There is no method {shortened(name)}; there are {', '.join(METHODS)}.")
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{name} takes its knobs by name, such as {_example()}, got {type(values).__name__}.")
+    return METHODS[name].config.from_values({str(knob): value for knob, value in values.items()})
 
 
 def selection_of(configs: Iterable[Config]) -> Selection:
@@ -63,20 +76,12 @@ def knobs_in_line(name: str, line: Any) -> dict[str, Any]:
     Raises:
         ConfigError: for a line that cannot be read, naming what is wrong with it.
     """
-    return _changed(_config_of(name, _read_entry(line)))
+    return _changed(config_of(name, _read_entry(line)))
 
 
 def summary(configs: Iterable[Config]) -> str:
     """What is on, in one line: `skip middle · FreeU 0-0.8`; empty when nothing is."""
     return " · ".join(config.summary() for config in configs if not config.neutral)
-
-
-def _config_of(name: Any, values: Any) -> Config:
-    if name not in METHODS:
-        raise ConfigError(f"There is no method {shortened(name)}; there are {', '.join(METHODS)}.")
-    if not isinstance(values, Mapping):
-        raise ConfigError(f"{name} takes its knobs by name, such as {_example()}, got {type(values).__name__}.")
-    return METHODS[name].config.from_values({str(knob): value for knob, value in values.items()})
 
 
 def _changed(config: Config) -> dict[str, Any]:

@@ -32,10 +32,14 @@ def text_of(markup: str) -> str:
 
 
 def strings_of(page: gr.Blocks) -> set[str]:
-    """What the components of a page show as text: labels, helps, placeholders, buttons' words and lines of HTML."""
+    """What the components of a page show as text: labels, helps, placeholders, buttons' words and lines of HTML.
+
+    What was measured of a method holds figures that change with each measurement, and stays English.
+    """
     found: set[str] = set()
     for block in page.blocks.values():
-        if not getattr(block, "visible", True) or str(block.elem_id) == "seed":
+        measured = "unetmod-measured" in (getattr(block, "elem_classes", None) or ())
+        if measured or not getattr(block, "visible", True) or str(block.elem_id) == "seed":
             continue
         shown = [getattr(block, "info", None), getattr(block, "placeholder", None)]
         if getattr(block, "show_label", True) and not isinstance(block, (gr.HTML, gr.UploadButton)):

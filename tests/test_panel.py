@@ -16,6 +16,7 @@ import pytest
 import unets
 
 from lib_unetmod import DeepShrink, inspect_unet
+from lib_unetmod.measured import measured
 from lib_unetmod.registry import METHODS, SHARED_KNOBS, knobs
 from lib_unetmod.selection import configs_of
 from lib_unetmod.target import Target
@@ -220,3 +221,13 @@ def test_size_of_hires_fix() -> None:
     assert hires_size(512, 768, 2.0, 1024, 0) == (1024, 1536)
     assert hires_size(512, 768, 2.0, 0, 1152) == (768, 1152)
     assert hires_size(512, 768, 2.0, 800, 600) == (800, 600)
+
+
+def test_what_was_measured_stands_under_the_knobs():
+    with gr.Blocks() as blocks:
+        made = Panel(str)
+        made.render_switch()
+        made.render_accordion()
+    shown = [block.value for block in blocks.blocks.values() if "unetmod-measured" in (block.elem_classes or ())]
+    assert len(shown) == len(measured())
+    assert any("fewer steps" in text for text in shown)

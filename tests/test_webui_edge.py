@@ -265,8 +265,5 @@ def test_what_is_decoded_is_what_the_webui_would_decode():
     assert decoded.already_decoded and p.extra_generation_params == {}
     assert torch.equal(torch.stack(decoded), 2 * latents.repeat_interleave(8, -1))
     assert host.decoded(p, decoded) is decoded and host.decoded(p, "no latent") == "no latent"
-    shared.opts.sd_vae_decode_method = "TAESD"
-    host.decoded(p, latents)
-    assert p.extra_generation_params == {"VAE Decoder": "TAESD"}
     with pytest.raises(ValueError, match="NaN"):
         host.decoded(p, latents * float("nan"))

@@ -162,8 +162,6 @@ def decoded(p: Any, samples: Any) -> Any:
     """
     if not isinstance(samples, Tensor) or getattr(samples, "already_decoded", False):
         return samples
-    if _setting("sd_vae_decode_method", "Full") != "Full":
-        p.extra_generation_params["VAE Decoder"] = _setting("sd_vae_decode_method")
     # The WebUI decodes after its sampling's autocast has ended.
     with devices.without_autocast():
         return processing.decode_latent_batch(p.sd_model, samples, target_device=devices.cpu, check_for_nans=True)

@@ -15,6 +15,7 @@ import gradio as gr
 from gradio.context import Context
 
 from ..large import LargeConfig
+from ..measured import measured, verdict
 from ..presets import Presets
 from ..registry import SHARED_KNOBS, Config, ConfigError, Method, knobs
 from ..selection import Selection
@@ -167,6 +168,9 @@ class Panel:
                     with gr.Row(elem_classes=[css_class]):
                         for name in names:
                             self._by_name[f"{method.name}.{name}"].render()
+                found = verdict(measured().get(method.name, ()))
+                if found:
+                    gr.HTML(f"<span>{escape(found)}</span>", elem_classes=["unetmod-measured"])
 
 
 def _latest_only(key: str, count: int) -> str:
