@@ -4,8 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .noise import progress_at, sigma_at
 from .registry import Config, knob
 from .target import Target
+
+#: The trained side of the models on which the published ends were found; larger ones were tried with the same.
+_PUBLISHED_AT = 512
+
+
+def at_trained_size(progress: float, target: Target) -> float:
+    """A published bound for a model trained at fewer pixels: the progress at which it has decided as much.
+
+    The noise at which a shape is lost goes with the side of the picture of which it covers a certain share (Hoogeboom et
+    al. 2023, "simple diffusion", section 3.1), so a model trained at small pictures lays them out later, at less noise.
+    """
+    if not 0 < progress < 1 or target.trained >= _PUBLISHED_AT:
+        return progress
+    return round(progress_at(sigma_at(progress) * target.trained / _PUBLISHED_AT), 2)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,13 @@ def sigma_at(progress: float) -> float:
     return float(np.exp(np.interp(timestep, np.arange(len(log_sigmas)), log_sigmas)))
 
 
+def progress_at(sigma: float) -> float:
+    """The progress with this much noise, the inverse of `sigma_at`; less than there is at the end is 1."""
+    log_sigmas = _log_sigmas()
+    timestep = np.interp(np.log(sigma), log_sigmas, np.arange(len(log_sigmas)))
+    return float(1 - timestep / (len(log_sigmas) - 1))
+
+
 @cache
 def _log_sigmas() -> np.ndarray:
     kept = np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2)

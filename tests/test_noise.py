@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lib_unetmod.noise import input_in_output, sigma_at
+from lib_unetmod.noise import input_in_output, progress_at, sigma_at
 
 
 def test_the_schedule_is_sds():
@@ -17,6 +17,15 @@ def test_the_schedule_is_sds():
     assert sigma_at(1 - 500 / 999) == pytest.approx(sigmas[500].item(), rel=1e-9)
     between = (sigmas[5].log() * 0.8 + sigmas[6].log() * 0.2).exp()
     assert sigma_at(1 - 5.2 / 999) == pytest.approx(between.item(), rel=1e-9)
+
+
+@pytest.mark.parametrize("progress", (0.0, 0.31, 0.8, 1.0))
+def test_the_progress_of_a_noise_is_the_one_that_has_it(progress):
+    assert progress_at(sigma_at(progress)) == pytest.approx(progress, abs=1e-9)
+
+
+def test_no_noise_at_all_is_the_end():
+    assert progress_at(1e-9) == 1
 
 
 @pytest.mark.parametrize("prediction", ("eps", "v"))

@@ -221,7 +221,7 @@ def test_ticked_with_its_defaults(family):
     """At twice the trained size it acts, up to its own end; at the trained size it does not, and says so."""
     unet, trained = FAMILIES[family](), 128
     large, small = inputs(family, height=32, width=32, timestep=900), inputs(family)
-    done = inputs(family, height=32, width=32, timestep=300)
+    done = inputs(family, height=32, width=32, timestep=30)
     plain, plain_done = call(unet, large), call(unet, done)
     with modified(unet, [ScaleCrafter()], trained_size=trained) as run:
         assert not torch.equal(call(unet, large), plain) and run.notes == []

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from unets import call, fresh, inputs
 
 from lib_unetmod import SkipBlocks, inspect_unet, modified
-from lib_unetmod.large import LargeConfig
+from lib_unetmod.large import LargeConfig, at_trained_size
 from lib_unetmod.patching import Edit, Installed
 from lib_unetmod.registry import METHODS, knob, knobs, method
 from lib_unetmod.resize import RESIZE_METHODS, resize, scaled
@@ -171,6 +171,24 @@ def test_autos_decide_by_the_pictures_size():
     assert walked(Enlarged(), [32, 48]) == ([2, 3], [])
     assert walked(Enlarged(auto=False), [32]) == ([0.5], [])
     assert walked(Enlarged(), [32], timestep=400) == ([], [])  # past the end that it chose
+
+
+@pytest.mark.parametrize("published", [0.16, 0.35, 0.6])
+def test_models_of_small_pictures_decide_at_less_noise(published):
+    """A quarter of the side, a quarter of the noise, of SD's betas; larger models go by the published ones."""
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
+    kept = (1 - betas).cumprod(0)
+    sigmas = ((1 - kept) / kept).sqrt()
+    quarter = sigmas[round((1 - published) * 999)] / 4
+    timestep = (sigmas - quarter).abs().argmin().item()
+    assert at_trained_size(published, Target(128, 256, 256)) == pytest.approx(1 - timestep / 999, abs=0.006)
+    for trained in (512, 768, 1024):
+        assert at_trained_size(published, Target(trained, 2048, 2048)) == published
+
+
+@pytest.mark.parametrize("bound", [0.0, 1.0])
+def test_never_and_always_are_so_at_every_trained_size(bound):
+    assert at_trained_size(bound, Target(128, 256, 256)) == bound
 
 
 def test_pictures_near_the_trained_size_are_left_alone_and_said_so():

@@ -22,7 +22,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..large import LargeConfig
+from ..large import LargeConfig, at_trained_size
 from ..patching import Edit, Wrapper
 from ..registry import ConfigError, knob, method
 from ..resize import RESIZE_METHODS
@@ -213,7 +213,8 @@ def _automatic(config: DeepShrink, unet: UNetMap, target: Target) -> dict[str, A
     """The knobs by size: the shrunken map has the trained area, and the larger the picture the longer it is composed so."""
     down, across = factors_of(target)
     most = max(down, across)
-    end = min(_END_AT_TWO + _END_PER_DOUBLING * (math.log2(most) - 1), _LAST_END)
+    published = min(_END_AT_TWO + _END_PER_DOUBLING * (math.log2(most) - 1), _LAST_END)
+    end, second_end = (at_trained_size(one, target) for one in (published, published + _SECOND_STAGE))
     end = round(max(min(end, config.end), config.start), 2)
     block = _auto_block(unet)
     two = most >= _TWO_STAGES_FROM and end > config.start
@@ -227,7 +228,7 @@ def _automatic(config: DeepShrink, unet: UNetMap, target: Target) -> dict[str, A
         "second_factor": round(math.sqrt(down), 2) if two else 1.0,
         "second_factor_x": round(math.sqrt(across), 2) if two else 0.0,
         "second_block": block,
-        "second_end": round(max(min(end + _SECOND_STAGE, config.end), end), 2),
+        "second_end": round(max(min(second_end, config.end), end), 2),
     }
 
 

@@ -44,7 +44,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..large import LargeConfig
+from ..large import LargeConfig, at_trained_size
 from ..local_attention import attend_in, holds_maps
 from ..patching import Edit
 from ..registry import ConfigError, knob, method
@@ -149,7 +149,7 @@ class HiDiffusion(LargeConfig):
         if not self.auto:
             return self
         conv, pool = _derived_blocks(unet)
-        conv_end, pool_start, pool_end = _published_schedule(unet, target)
+        conv_end, pool_start, pool_end = (at_trained_size(one, target) for one in _published_schedule(unet, target))
         conv_end, pool_end = conv_end * (conv is not None), pool_end * (pool is not None)
         last = 1.0 if self.windows else max(conv_end, pool_end)
         return replace(

@@ -40,7 +40,7 @@ from torch import Tensor, nn
 from ..companions import Companions, companions_of
 from ..dilation import Factors, convolved_size, is_dilatable, re_dilated
 from ..dispersion import dispersed, seen_weight
-from ..large import LargeConfig
+from ..large import LargeConfig, at_trained_size
 from ..patching import Edit
 from ..registry import ConfigError, knob, method
 from ..run import Run
@@ -150,7 +150,7 @@ class ScaleCrafter(LargeConfig):
             input_level=input_level,
             taper=extreme,
             progressive=extreme,
-            end=max(self.start, min(self.end, _published_end(unet.family, ratio))),
+            end=max(self.start, min(self.end, at_trained_size(_published_end(unet.family, ratio), target))),
         )
 
     def factors(self, place: Place, levels: int, progress: float) -> Factors:
