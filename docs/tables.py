@@ -119,7 +119,9 @@ def knob_tables() -> str:
     parts = []
     for method in sorted(METHODS.values(), key=lambda method: method.order):
         own = [knob for knob in knobs(method.config) if knob.name not in SHARED_KNOBS]
-        parts.append(f"### {method.title} (`{method.name}`, {method.group})\n\n{method.idea}\n\n{_table(own)}")
+        parts.append(
+            f"### {method.title} (`{method.name}`, {method.group})\n\n{method.idea}\n\n{_pair(method)}\n\n{_table(own)}"
+        )
     shared = [knob for knob in knobs(next(iter(METHODS.values())).config) if knob.name in SHARED_KNOBS]
     parts.append(f"### Every method\n\n{_table(shared)}")
     return "\n\n".join(parts)
@@ -137,6 +139,10 @@ def with_tables(readme: str) -> str:
         _, _, after = rest.partition(end)
         readme = f"{before}{begin}\n\n{write()}\n\n{end}{after}"
     return readme
+
+
+def _pair(method: Method) -> str:
+    return f"![The same prompt and seed without and with {method.title}](docs/pictures/methods/{method.name}.png)"
 
 
 def _table(rows: Iterable[Knob]) -> str:

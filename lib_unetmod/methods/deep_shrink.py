@@ -210,7 +210,10 @@ def glide(progress: float, start: float, end: float, smooth: float) -> float:
 
 
 def _automatic(config: DeepShrink, unet: UNetMap, target: Target) -> dict[str, Any]:
-    """The knobs by size: the shrunken map has the trained area, and the larger the picture the longer it is composed so."""
+    """The knobs by size: the shrunken map has the trained area, and the larger the picture the longer it is composed so.
+
+    The ends are those of models trained at 512 pixels and more; see `at_trained_size`.
+    """
     down, across = factors_of(target)
     most = max(down, across)
     published = min(_END_AT_TWO + _END_PER_DOUBLING * (math.log2(most) - 1), _LAST_END)

@@ -26,7 +26,8 @@ Auto takes the published schedule, its thresholds as multiples of the trained si
 take the convolution up to 0.4; SDXL takes it up to 0.16 and then pools up to 0.4, inpainting models of SDXL pool only.
 From 4 times on, on both sides, both act: up to 0.7 the one that SD1 (convolution) or SDXL (pooling) has as its first, up
 to 0.3 the other. The published code counts steps of its own sampler; here these are progress. For SDXL Turbo it pools up to
-0.5, and with ControlNet on SDXL it takes 0.5 for 0.4: what a U-Net cannot tell is left to the knobs.
+0.5, and with ControlNet on SDXL it takes 0.5 for 0.4: what a U-Net cannot tell is left to the knobs. For models trained
+below 512 pixels all of it is later (`large.at_trained_size`).
 
 Windows are half as high and wide as the map, rolled by 0 to 3 quarters of a window. Of two evaluations in a row the one
 draws among even and the other among odd quarters, and so do two attentions in a row, so that the same windows never

@@ -14,8 +14,9 @@ Auto takes the published settings by ratio of side to trained side, in height an
 everything from level 2 inward (SD1, SD2) or the output blocks of level 3 and the middle (SDXL) is widened by the ratio.
 From 3 on the deepest level is, each level further out by one less but at least 2, in SDXL now in the input blocks of level
 3 and all output blocks, and all of it comes back to 2 step by step. It ends at 0.6 of the way, for larger pictures at 0.7;
-SD2 at 0.4, 0.6 and 0.74. A Downsample is widened like the level that it leaves, an Upsample too. A map that another
-method has made smaller is widened by as much less; an Upsample that HiDiffusion fits to another map is left to it.
+SD2 at 0.4, 0.6 and 0.74, later in models trained below 512 pixels (`large.at_trained_size`). A Downsample is widened like
+the level that it leaves, an Upsample too. A map that another method has made smaller is widened by as much less; an
+Upsample that HiDiffusion fits to another map is left to it.
 
 Weights stay the host's. A dilated convolution is the module's own call on the phases of its input (`dilation.py`), whatever
 stands behind it: AUTOMATIC1111's LoRA and fp8, the operations of Forge and its kin, circular padding. A dispersed kernel is
