@@ -23,8 +23,6 @@ from lib_unetmod.methods.cd_tuner import moved_by
 NEUTRAL = CDTuner(detail1=0)
 CONTRACT = [
     CDTuner(detail1=5),
-    CDTuner(detail1=0, detail2=-5),
-    CDTuner(detail1=0, contrast=-8),
     CDTuner(detail1=-3, detail2=2, contrast=3, hires_scaling=True, brightness=4),
 ]
 

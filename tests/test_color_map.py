@@ -19,7 +19,6 @@ NEUTRAL = ColorMap(strength=0)
 # The contract rolls a torus by half its size and evaluates in the middle: these maps look the same half a picture further.
 CONTRACT = [
     ColorMap(regions="1", colors="red", end=1),
-    ColorMap(regions="1,1,1,1", colors="red|blue|red|blue", strength=0.5, end=1),
     ColorMap(regions="1|1|1|1", split="rows", colors="5 0 0|#00ff00|5 0 0|#00ff00", end=1),
 ]
 

@@ -20,8 +20,7 @@ from lib_unetmod.target import Target
 NEUTRAL = FreeU(b1=1, b2=1, s1=1, s2=1)
 CONTRACT = [
     FreeU(),
-    FreeU(version=1, preset="SDXL", b2=1.3),
-    FreeU(b1=1.2, b2=1, s1=1, s2=0.7, b3=1.1, s3=0.9, offset1=0.75, cutoff2=0.5, high2=1.2, width3=1),
+    FreeU(version=1, b1=1.2, b2=1, s1=1, s2=0.7, b3=1.1, s3=0.9, offset1=0.75, cutoff2=0.5, high2=1.2, width3=1),
 ]
 
 BY_HAND = {"b1": 1.3, "b2": 1.4, "s1": 0.9, "s2": 0.2}
@@ -317,3 +316,16 @@ def test_what_a_cache_keeps_does_not_grow():
     torch.testing.assert_close(first, modified_call(unet, FreeU(), step))
     for out in others:
         torch.testing.assert_close(out, first)
+
+
+@pytest.mark.parametrize("dtype", (torch.float32, torch.float16, torch.bfloat16))
+def test_version_2_takes_no_notice_of_rounding(dtype):
+    """A map that is the same everywhere but for the last digit of its numbers: its mean tells nothing of its cells."""
+    same = noise(1, 320, 1, 1).expand(1, 320, 4, 4).to(dtype)
+    rounded = (
+        torch.nextafter(same, torch.full_like(same, torch.inf))
+        if dtype == torch.float32
+        else same * (1 + torch.finfo(dtype).eps)
+    )
+    almost = torch.where(noise(1, 320, 4, 4) > 0, rounded, same)
+    torch.testing.assert_close(by_structure(almost, 1.6), torch.ones(1, 1, 4, 4))

@@ -18,6 +18,7 @@ Costs: nothing to speak of. Changes: composition and contrast, early; with a lar
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -34,6 +35,8 @@ from ..unet_map import Block, UNetMap
 
 #: Channels of each stage's backbone over the U-Net's width, by which the publication knows its stages.
 _WIDTHS = (4, 2, 1)
+#: How many last digits of a usual number the mean may differ from cell to cell where the map is the same in all of them.
+_ROUNDED = 2
 #: A factor that is left to the preset.
 BY_PRESET = -1.0
 
@@ -244,8 +247,11 @@ def scaled_window(h: Tensor, factor: Tensor | float, offset: float, width: float
 def by_structure(h: Tensor, b: float) -> Tensor:
     """Version 2's factors (B, 1, H, W) for `h` (B, C, H, W): 1 where the channels' mean is lowest, b where it is highest.
 
-    1 throughout where all cells are the same.
+    1 throughout where all cells are the same, or differ by rounding alone, which stands for nothing and would be blown up.
     """
     mean = h.mean(1, keepdim=True, dtype=torch.promote_types(h.dtype, torch.float32))
     least, most = mean.amin((2, 3), keepdim=True), mean.amax((2, 3), keepdim=True)
-    return 1 + (b - 1) * (mean - least) / (most - least).clamp(min=torch.finfo(mean.dtype).tiny)
+    usual = torch.linalg.vector_norm(h, dim=(1, 2, 3), keepdim=True, dtype=mean.dtype) / math.sqrt(h[0].numel())
+    spread = most - least
+    told = spread > _ROUNDED * torch.finfo(h.dtype).eps * usual
+    return 1 + (b - 1) * torch.where(told, (mean - least) / torch.where(told, spread, 1), 0)
