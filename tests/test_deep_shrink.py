@@ -368,6 +368,7 @@ def test_auto_keeps_the_bounds_that_were_set():
     unet, target = inspect_unet(shared("sd1")), Target(512, 1024, 1024)
     assert DeepShrink(end=0.2).settled(unet, target).end == 0.2
     assert DeepShrink(start=0.8).settled(unet, target).window.empty
+    assert DeepShrink(start=0.803).settled(unet, target).end == 0.803  # rounded it would lie before the start
     large = Target(512, 2048, 2048)
     assert DeepShrink(end=0.2).settled(unet, large).window.end == 0.2
     assert DeepShrink(end=0.6).settled(unet, large).window.end == 0.6

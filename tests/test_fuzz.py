@@ -16,6 +16,7 @@ from unets import fresh
 from webui_stubs import P, generate, shared
 
 from lib_unetmod import METHODS, ConfigError
+from lib_unetmod.presets import PresetError, Presets
 from lib_unetmod.registry import Knob, knobs
 from lib_unetmod.selection import INFOTEXT_PREFIX, configs_of, from_infotext
 from lib_unetmod.webui import controls, sampling
@@ -171,3 +172,25 @@ def test_axes_of_the_plot(unet, plain, axes, asked):
         except ConfigError as error:  # which the plot shows before it begins
             assert str(error).endswith(".") and len(str(error).splitlines()) == 1 and len(str(error)) < 300
     check(unet, plain, asked, axes=cell)
+
+
+HELD = st.fixed_dictionaries({"name": st.text(max_size=70) | HOSTILE | ANYTHING, "methods": selections() | ANYTHING})
+
+
+@fuzzed
+@given(held=HELD | ANYTHING, damage=st.sampled_from(["", "", "", "cut", "twice", "no text"]))
+def test_a_presets_file(unet, plain, tmp_path_factory, held, damage):
+    folder = tmp_path_factory.mktemp("presets", numbered=True)
+    data = json.dumps(held).encode()
+    data = {"cut": data[:-2], "twice": data * 2, "no text": b"\xff\x00" + data}.get(damage, data)
+    file = folder / "shared.json"
+    file.write_bytes(data)
+    presets = Presets(folder / "kept")
+    try:
+        name = presets.add(file)
+    except PresetError as error:
+        assert str(error).endswith(".") and len(str(error).splitlines()) == 1 and len(str(error)) < 500
+        assert not presets.folder.exists() or list(presets.folder.iterdir()) == []
+        return
+    assert [path.parent for path in folder.rglob("*.json") if path != file] == [presets.folder]
+    check(unet, plain, presets.load(name).selection)

@@ -218,7 +218,7 @@ def _automatic(config: DeepShrink, unet: UNetMap, target: Target) -> dict[str, A
     most = max(down, across)
     published = min(_END_AT_TWO + _END_PER_DOUBLING * (math.log2(most) - 1), _LAST_END)
     end, second_end = (at_trained_size(one, target) for one in (published, published + _SECOND_STAGE))
-    end = round(max(min(end, config.end), config.start), 2)
+    end = max(round(min(end, config.end), 2), config.start)
     block = _auto_block(unet)
     two = most >= _TWO_STAGES_FROM and end > config.start
     return {
@@ -231,7 +231,7 @@ def _automatic(config: DeepShrink, unet: UNetMap, target: Target) -> dict[str, A
         "second_factor": round(math.sqrt(down), 2) if two else 1.0,
         "second_factor_x": round(math.sqrt(across), 2) if two else 0.0,
         "second_block": block,
-        "second_end": round(max(min(second_end, config.end), end), 2),
+        "second_end": max(round(min(second_end, config.end), 2), end),
     }
 
 
