@@ -17,8 +17,11 @@ from lib_unetmod import METHODS, Config
 from lib_unetmod.registry import method_of
 
 
-def contract_configs() -> list:
-    """One pytest parameter for each config; a method without any fails here, so that none escapes the contract."""
+def contract_configs(others_slow: bool = False) -> list:
+    """One pytest parameter for each config; a method without any fails here, so that none escapes the contract.
+
+    With `others_slow` all but the first of each method are marked slow: for what hangs on where edits lie, not on knobs.
+    """
     params = []
     for name in METHODS:
         tests = import_module(f"test_{name}")
@@ -26,7 +29,9 @@ def contract_configs() -> list:
             continue
         configs = tests.CONTRACT
         assert configs, f"test_{name}.py names no CONTRACT configs"
-        params += [pytest.param(config, id=f"{name}-{i}") for i, config in enumerate(configs)]
+        for i, config in enumerate(configs):
+            marks = [pytest.mark.slow] if others_slow and i else []
+            params.append(pytest.param(config, id=f"{name}-{i}", marks=marks))
     return params
 
 

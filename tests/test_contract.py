@@ -17,6 +17,7 @@ from unets import FAMILIES, call, fresh, inputs
 from lib_unetmod import ConfigError, inspect_unet, modified, what_is_on
 
 configs = pytest.mark.parametrize("config", contract_configs())
+first_configs = pytest.mark.parametrize("config", contract_configs(others_slow=True))
 families = pytest.mark.parametrize("family", ("sd1", "sdxl"))
 
 
@@ -88,7 +89,7 @@ def test_acts_inside_and_leaves_no_trace_outside(config, family):
     assert torch.equal(call(unet, step), plain)
 
 
-@configs
+@first_configs
 @families
 @pytest.mark.parametrize("where", ("in.1", "mid", "out.8"))
 @pytest.mark.parametrize("error", (RuntimeError, KeyboardInterrupt))
@@ -144,7 +145,7 @@ def test_the_same_method_twice_is_refused_before_anything_is_touched(config, fam
     assert snapshot(unet) == before
 
 
-@configs
+@first_configs
 @families
 @pytest.mark.parametrize("order", list(itertools.permutations("abc")))
 def test_runs_leave_in_any_order(config, family, order, probe):
