@@ -179,20 +179,26 @@ def by_method(results: dict[str, Any], cells: Sequence[str]) -> dict[str, list[d
     """What the panel and the README say of each method's settings: the fields of `Measured`."""
     found: dict[str, list[dict[str, Any]]] = {}
     for name in configs():
-        of_cells = [(results[cell]["settings"][name], results[cell]["settings"]) for cell in cells]
-        beside = [plain_distance(settings, one["time"]) for one, settings in of_cells]
+        ones = [results[cell]["settings"][name] for cell in cells]
+        beside = [plain_distance(results[cell]["settings"], one["time"]) for cell, one in zip(cells, ones, strict=True)]
+        lost = {sampler_of(cell) for cell, one, fewer in zip(cells, ones, beside, strict=True) if one["distance"] >= fewer}
         method, setting = name.split(": ", 1)
         found.setdefault(method, []).append(
             {
                 "setting": setting,
-                "time": round(float(np.mean([one["time"] for one, _ in of_cells])), 3),
-                "distance": round(float(np.mean([one["distance"] for one, _ in of_cells])), 4),
+                "time": round(float(np.mean([one["time"] for one in ones])), 3),
+                "distance": round(float(np.mean([one["distance"] for one in ones])), 4),
                 "fewer_steps": round(float(np.mean(beside)), 4),
-                "wins": sum(one["distance"] < fewer for (one, _), fewer in zip(of_cells, beside, strict=True)),
+                "pays_with": [one for one in dict.fromkeys(map(sampler_of, cells)) if one not in lost],
                 "cells": len(cells),
             }
         )
     return found
+
+
+def sampler_of(cell: str) -> str:
+    """The sampler's label, such as Euler a, of a cell such as euler-a-20."""
+    return SAMPLERS[cell.rsplit("-", 1)[0]].label
 
 
 def plot(results: dict[str, Any], cells: Sequence[str]) -> None:

@@ -23,43 +23,43 @@ class Measured:
         time: of the U-Net's evaluations over the plain U-Net's, the mean over the cells.
         distance: perceptual distance (LPIPS) to the plain picture, the mean over the cells.
         fewer_steps: that of the plain U-Net given as many fewer steps as take the same time.
-        wins: in how many cells `distance` is below `fewer_steps`.
+        pays_with: the samplers with which `distance` is below `fewer_steps` at every step count.
+        cells: how many pairs of sampler and step count were run.
     """
 
     setting: str
     time: float
     distance: float
     fewer_steps: float
-    wins: int
+    pays_with: tuple[str, ...]
     cells: int
-
-    @property
-    def pays(self) -> bool:
-        """Whether it comes nearer to the plain picture than fewer steps do, in more than half of the cells."""
-        return 2 * self.wins > self.cells
 
 
 @cache
 def measured() -> dict[str, tuple[Measured, ...]]:
     """All settings that were measured, by the method's name."""
     methods = json.loads(FILE.read_text(encoding="utf-8"))
-    return {name: tuple(Measured(**one) for one in settings) for name, settings in methods.items()}
+    return {
+        name: tuple(Measured(**{**one, "pays_with": tuple(one["pays_with"])}) for one in settings)
+        for name, settings in methods.items()
+    }
 
 
 def verdict(settings: Sequence[Measured]) -> str:
     """Whether a method's settings are worth their time, as one or two sentences; empty where nothing was measured."""
     if not settings:
         return ""
-    paying = [one for one in settings if one.pays]
     least, most = min(one.time for one in settings), max(one.time for one in settings)
-    if not paying:
-        return (
-            f"Measured on the small checkpoint at its 128x128 pixels: {least:.2f} to {most:.2f} of the time, and the plain "
-            f"U-Net with fewer steps of the same time came nearer to the full picture than each of {len(settings)} settings."
-        )
-    listed = ", ".join(f"{one.setting} ({one.time:.2f} of the time)" for one in paying)
-    rest = "" if len(paying) == len(settings) else " Fewer steps beat the other settings."
+    head = f"Measured on the small checkpoint at its 128x128 pixels, {least:.2f} to {most:.2f} of the time: "
+    samplers = dict.fromkeys(sampler for one in settings for sampler in one.pays_with)
+    if not samplers:
+        return f"{head}the plain U-Net with fewer steps of the same time comes nearer to the full picture."
+    parts = []
+    for sampler in samplers:
+        paying = [one for one in settings if sampler in one.pays_with]
+        best = min(paying, key=lambda one: one.distance)
+        parts.append(f"{sampler} with {len(paying)} of {len(settings)} settings, nearest {best.setting}")
     return (
-        "Measured on the small checkpoint at its 128x128 pixels: nearer to the full picture than the plain U-Net with fewer "
-        f"steps of the same time with {listed}.{rest}"
+        f"{head}nearer to the full picture than the plain U-Net with fewer steps of the same time for {'; '.join(parts)}. "
+        "Elsewhere fewer steps come nearer."
     )
