@@ -176,7 +176,7 @@ def test_runs_leave_in_any_order(config, family, order, probe):
     assert snapshot(unet) == before
 
 
-@configs
+@first_configs
 @families
 @pytest.mark.parametrize("on_first", ("foreign", "ours"))
 @pytest.mark.parametrize("off_first", ("foreign", "ours"))

@@ -21,7 +21,7 @@ from lib_unetmod.registry import Knob, knobs
 from lib_unetmod.selection import INFOTEXT_PREFIX, configs_of, from_infotext
 from lib_unetmod.webui import controls, sampling
 
-EXAMPLES = 200
+EXAMPLES = 170
 
 fuzzed = settings(
     max_examples=EXAMPLES,
