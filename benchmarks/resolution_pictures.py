@@ -211,6 +211,10 @@ def write() -> None:
         "![pictures at twice the trained size](pictures/resolution.png)",
         "",
     ]
+    missing = {size: [name for name in ways(size) if name not in results.get(size, {})] for size in SIZES}
+    told = [f"{size}: {', '.join(names)}" for size, names in missing.items() if names]
+    if told:
+        lines += ["Not measured yet, " + "; ".join(told) + ".", ""]
     for size in ["trained size", *sizes]:
         lines += [
             f"## {size}",
