@@ -18,7 +18,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from benchmarks.subjects import scaled_dot_product_attention, sd15, sd15_inputs
+from benchmarks import subjects
+from benchmarks.subjects import scaled_dot_product_attention
 from benchmarks.timing import device, in_turn, median, ratio, timed
 from lib_unetmod import FreeU, inspect_unet, modified
 from lib_unetmod.low_frequencies import scaled_frequencies
@@ -44,15 +45,9 @@ class Entering:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--width", type=int, default=320)
-    parser.add_argument("--side", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
+    options = subjects.options(parser, rounds=5)
 
-    on = "cuda" if torch.cuda.is_available() else "cpu"
-    dtype = torch.float16 if on == "cuda" else torch.float32
-    unet = sd15(options.width).to(on, dtype)
-    inputs = {name: value.to(on, dtype) for name, value in sd15_inputs(options.side).items()}
+    unet, inputs = subjects.subject(options)
 
     with torch.inference_mode(), scaled_dot_product_attention():
         print(f"SD1.5, width {options.width}, latent {options.side}x{options.side}, 2 rows, SDPA ({device()})\n")

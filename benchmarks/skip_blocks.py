@@ -15,7 +15,8 @@ from collections import defaultdict
 import torch
 from torch import nn
 
-from benchmarks.subjects import scaled_dot_product_attention, sd15, sd15_inputs
+from benchmarks import subjects
+from benchmarks.subjects import scaled_dot_product_attention
 from benchmarks.timing import device, in_turn, median, ratio, seconds_now
 from lib_unetmod import SkipBlocks, inspect_unet, modified
 
@@ -71,12 +72,9 @@ def predicted(unet: nn.Module, config: SkipBlocks, share: dict[nn.Module, float]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--width", type=int, default=320)
-    parser.add_argument("--side", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
+    options = subjects.options(parser, rounds=5)
 
-    unet, inputs = sd15(options.width), sd15_inputs(options.side)
+    unet, inputs = subjects.subject(options)
 
     def run(config: SkipBlocks | None) -> None:
         with modified(unet, [] if config is None else [config]):

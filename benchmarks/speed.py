@@ -23,11 +23,12 @@ from types import SimpleNamespace
 import torch
 from torch import nn
 
+from benchmarks import subjects
 from benchmarks.costs import HEAD, Cost, store
 from benchmarks.live_memory import LiveMemory
 from benchmarks.skip_blocks import predicted as predicted_of_skipping
 from benchmarks.skip_blocks import shares
-from benchmarks.subjects import scaled_dot_product_attention, sd15, sd15_inputs
+from benchmarks.subjects import scaled_dot_product_attention
 from benchmarks.timing import device, in_turn, median, ratio, seconds_now
 from benchmarks.twins import call_twin, diffusers_twin
 from lib_unetmod import (
@@ -266,18 +267,12 @@ def peers(unet: nn.Module, inputs: dict, rounds: int, names: list[str]) -> dict[
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--width", type=int, default=320)
-    parser.add_argument("--side", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="+", default=[], help="words of which a row's name must hold one")
     parser.add_argument("--peers", action="store_true", help="run tomesd and DeepCache's helper as well")
     parser.add_argument("--write", action="store_true", help="keep the rows in docs/costs.json and docs/costs.md")
-    options = parser.parse_args()
+    options = subjects.options(parser, rounds=3)
 
-    on = "cuda" if torch.cuda.is_available() else "cpu"
-    dtype = torch.float16 if on == "cuda" else torch.float32
-    unet = sd15(options.width).to(on, dtype)
-    inputs = {name: value.to(on, dtype) for name, value in sd15_inputs(options.side).items()}
+    unet, inputs = subjects.subject(options)
     chosen = [case for case in cases(options.side) if not options.only or any(w in case.name for w in options.only)]
 
     with torch.inference_mode(), scaled_dot_product_attention():

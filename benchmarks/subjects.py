@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -44,6 +45,21 @@ def sd15_inputs(side: int, batch: int = 2) -> dict[str, Tensor]:
         "timesteps": torch.full((batch,), 500.0),
         "context": torch.randn(batch, 77, 768, generator=generator),
     }
+
+
+def options(parser: argparse.ArgumentParser, rounds: int) -> argparse.Namespace:
+    """The command line, with the width of SD1.5's U-Net, the side of its latents, and how often each way is run."""
+    parser.add_argument("--width", type=int, default=320)
+    parser.add_argument("--side", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=rounds)
+    return parser.parse_args()
+
+
+def subject(chosen: argparse.Namespace) -> tuple[nn.Module, dict[str, Tensor]]:
+    """The U-Net and its inputs by `options`: in half precision on a GPU where there is one."""
+    on, dtype = ("cuda", torch.float16) if torch.cuda.is_available() else ("cpu", torch.float32)
+    inputs = sd15_inputs(chosen.side)
+    return sd15(chosen.width).to(on, dtype), {name: value.to(on, dtype) for name, value in inputs.items()}
 
 
 @contextmanager

@@ -89,8 +89,9 @@ def picture(method: Method) -> str:
     """Perceptual distance to the plain picture over the measured settings; of size, who is recognised beside plain."""
     settings = measured().get(method.name)
     if settings:
-        near, far = min(one.distance for one in settings), max(one.distance for one in settings)
-        return f"distance {near:.3f} to {far:.3f}"
+        nearest = min(settings, key=lambda one: one.distance)
+        farthest = max(one.distance for one in settings)
+        return f"distance {nearest.distance:.3f} (fewer steps {nearest.fewer_steps:.3f}) to {farthest:.3f}"
     file = ROOT / "docs" / "resolution.json"
     found = json.loads(file.read_text(encoding="utf-8"))[SIZE] if file.exists() else {}
     if method.config.__name__ in found:

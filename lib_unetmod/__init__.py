@@ -4,6 +4,7 @@ unet_map        what a U-Net has: blocks, levels, pairing, channels, attentions,
 patching        the only file that touches modules: edits, chains, undo
 schedule        windows of progress, and the clock of evaluations and traversals
 registry        how a method declares its knobs and its edits
+together        which methods go together, and in which order they apply
 run             `modified(unet, configs)`: the state of one run
 span            blocks that are entered, not run, and left with some tensor
 reuse           spans that run now and then and are answered from memory in between

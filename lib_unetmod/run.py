@@ -6,7 +6,6 @@ import zlib
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import combinations
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -18,6 +17,7 @@ from .registry import Config, ConfigError, Method, method_of
 from .schedule import PASSES, Clock, Traversal
 from .streams import Streams
 from .target import PIXELS, TRAINED, Target
+from .together import in_order
 from .unet_map import UNetMap, inspect_unet
 
 _BEFORE_ALL_METHODS = -1
@@ -100,7 +100,7 @@ class Run:
         self._walked_call_input = False
         self.begin_pass(pass_name)
         self._followed = unet
-        self._asked = _in_order(configs)
+        self._asked = [_Applied(method_of(config), config) for config in in_order(configs)]
         self._applied = list(self._asked)
         self._installed = Installed()
         self._attention_edited: set[str] = set()
@@ -346,32 +346,6 @@ def modified(
         ConfigError: for settings that cannot be used, naming the one to change; the U-Net is untouched then.
     """
     return Run(unet, list(configs), pass_name, timesteps, seed, vae, trained_size)
-
-
-def _in_order(configs: Sequence[Config]) -> list[_Applied]:
-    applied = [_Applied(method_of(config), config) for config in configs]
-    names = [one.method.name for one in applied]
-    for one in applied:
-        if names.count(one.method.name) > 1:
-            raise ConfigError(f"{one.config.title} is given twice; give it once.")
-    acting = sorted((one for one in applied if not one.config.neutral), key=lambda one: (one.method.order, one.method.name))
-    for one, other in combinations(acting, 2):
-        reason = conflict(one.config, other.config)
-        if reason:
-            raise ConfigError(reason)
-    return acting
-
-
-def conflict(one: Config, other: Config) -> str:
-    """Why two methods with these settings do not go together, as a sentence; empty where they do."""
-    a, b = method_of(one), method_of(other)
-    reason = a.excludes.get(b.name) or b.excludes.get(a.name)
-    if not reason or one.neutral or other.neutral or not one.overlaps(other):
-        return ""
-    return (
-        f"{one.title} and {other.title} do not go together: {reason}; switch one of them off, or give them windows (start, "
-        "end) or passes that do not overlap."
-    )
 
 
 def _is_active(applied: _Applied) -> bool:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from contract import snapshot
 from hosts import HOSTS, residuals
-from test_pairs import SIZES, config_of, drawn, excluded, families
+from test_pairs import SIZES, assert_the_same_in_every_host, config_of, drawn, excluded, families
 from unets import FAMILIES, call, inputs
 
 from lib_unetmod import METHODS, modified, what_is_on
@@ -60,14 +60,7 @@ def test_none_of_them_is_lost(cache, family):
 @sets
 @families
 def test_every_host_gives_the_same(cache, family):
-    configs = [config_of(name) for name in SETS[cache]]
-    steps = [inputs(family, seed=i, timestep=t) for i, t in enumerate((900, 880))]
-    results = {name: drawn(host, host.prepare(FAMILIES[family]()), configs, steps) for name, host in HOSTS.items()}
-    results.pop("controlnet_reference")  # where GuidanceInterval stands aside
-    for name, out in results.items():
-        torch.testing.assert_close(
-            out, results["plain"], rtol=1e-3, atol=1e-4, msg=lambda text, name=name: f"{name}: {text}"
-        )
+    assert_the_same_in_every_host([config_of(name) for name in SETS[cache]], family, rtol=1e-3, atol=1e-4)
 
 
 @sets

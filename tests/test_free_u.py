@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from hosts import HOSTS
+from test_low_frequencies import by_fft
 from torch import Tensor, nn
 from unets import FAMILIES, call, embed, fresh, inputs
 
@@ -38,16 +39,6 @@ def modified_call(unet, config, step):
 # The published forward. Its Fourier filter and version 2's norm are those of its README, the rest of ljleb's extension.
 
 
-def fourier_filter(x: Tensor, low: float, high: float, cutoff: float) -> Tensor:
-    spectrum = torch.fft.fftshift(torch.fft.fftn(x.double(), dim=(-2, -1)), dim=(-2, -1))
-    factors = torch.full(x.shape, high, dtype=torch.float64)
-    row, column = x.shape[-2] // 2, x.shape[-1] // 2
-    rows, columns = (max(1, math.floor(centre * cutoff)) for centre in (row, column))
-    factors[..., row - rows : row + rows, column - columns : column + columns] = low
-    spectrum = torch.fft.ifftshift(spectrum * factors, dim=(-2, -1))
-    return torch.fft.ifftn(spectrum, dim=(-2, -1)).real.to(x.dtype)
-
-
 def structure(h: Tensor) -> Tensor:
     mean = h.mean(1).unsqueeze(1)
     rows = mean.view(len(mean), -1)
@@ -61,7 +52,7 @@ def weigh(h: Tensor, skip: Tensor, version: int, b: float, s: float, offset=0.0,
     mask = torch.zeros(channels)
     mask[[i % channels for i in inside]] = 1
     factor = b if version == 1 else 1 + (b - 1) * structure(h)
-    return h * (1 + mask[None, :, None, None] * (factor - 1)), fourier_filter(skip, s, high, cutoff)
+    return h * (1 + mask[None, :, None, None] * (factor - 1)), by_fft(skip, s, high, cutoff).to(skip.dtype)
 
 
 def published(unet: nn.Module, step: dict, version: int, stages: dict[int, tuple]) -> Tensor:

@@ -41,6 +41,14 @@ def drawn(host, unet, configs, steps, control=None):
     return out
 
 
+def assert_the_same_in_every_host(configs, family, **tolerance):
+    steps = [inputs(family, seed=i, timestep=t) for i, t in enumerate((900, 880))]
+    results = {name: drawn(host, host.prepare(FAMILIES[family]()), configs, steps) for name, host in HOSTS.items()}
+    results.pop("controlnet_reference")  # where GuidanceInterval stands aside
+    for name, out in results.items():
+        torch.testing.assert_close(out, results["plain"], **tolerance, msg=lambda text, name=name: f"{name}: {text}")
+
+
 @pairs
 @families
 @pytest.mark.parametrize("size", SIZES, ids=str)
@@ -68,13 +76,7 @@ def test_every_host_gives_the_same(first, second, family):
     if excluded(first, second):
         pytest.skip("they do not go together")
     configs = [config_of(first), config_of(second)]
-    steps = [inputs(family, seed=i, timestep=t) for i, t in enumerate((900, 880))]
-    results = {name: drawn(host, host.prepare(FAMILIES[family]()), configs, steps) for name, host in HOSTS.items()}
-    results.pop("controlnet_reference")  # where GuidanceInterval stands aside
-    for name, out in results.items():
-        torch.testing.assert_close(
-            out, results["plain"], rtol=1e-4, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}"
-        )
+    assert_the_same_in_every_host(configs, family, rtol=1e-4, atol=1e-5)
 
 
 @pairs

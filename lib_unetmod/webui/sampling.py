@@ -14,8 +14,9 @@ from typing import Any
 
 from ..patching import what_is_on
 from ..registry import Config, ConfigError
-from ..run import Run, conflict, modified
+from ..run import Run, modified
 from ..selection import configs_of
+from ..together import conflict
 from ..unet_map import UnsupportedUNet
 from . import host, infotext
 from .api import Choice
