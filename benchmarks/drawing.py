@@ -17,7 +17,7 @@ CFG, SEED = 4.0, 5
 
 
 @torch.inference_mode()
-def latents(
+def drawn(
     model: SmallModel,
     prompts: Sequence[str],
     sampler: str,
@@ -26,12 +26,14 @@ def latents(
     size: tuple[int, int] | None = None,
     seed: int = SEED,
     begin_from: tuple[Tensor, int] | None = None,
+    decoded: bool = False,
 ) -> tuple[Tensor, float]:
     """Latents (B, 4, h, w), and the seconds of their U-Net evaluations.
 
     Args:
         size: height and width in pixels; None for the trained square.
         begin_from: clean latents (B, 4, h, w) to begin from, and how many of the `steps` to take: hires fix's second pass.
+        decoded: give pictures (B, 3, 8h, 8w) in [-1, 1] instead, decoded while the methods are on, some of which act there.
     """
     clean, taken = begin_from or (None, steps)
     course = Course(sampler, steps, taken, model.prediction_type)
@@ -41,7 +43,9 @@ def latents(
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(count, 4, height // 8, width // 8, generator=generator)
     seconds = 0.0
-    with modified(model.unet, configs, pass_name="hires" if begin_from else "first", seed=seed, trained_size=trained) as run:
+    pass_name, vae = "hires" if begin_from else "first", model.vae if decoded else None
+    with modified(model.unet, configs, pass_name=pass_name, seed=seed, vae=vae, trained_size=trained) as run:
+        run.prediction = "v" if model.prediction_type == "v_prediction" else "eps"
         run.guidance = Guidance(CFG, (*range(count), *range(count)))
 
         def denoise(x: Tensor, timestep: Tensor) -> Tensor:
@@ -54,4 +58,5 @@ def latents(
             return without + CFG * (withal - without)
 
         latent = course.run(course.begin(noise, clean), denoise, generator)
-    return latent, seconds
+        # One at a time, since a batch of large pictures fills memory.
+        return (torch.cat([model.decode(one[None]) for one in latent]) if decoded else latent), seconds

@@ -1,4 +1,4 @@
-"""Time per evaluation of each method for speed and size over plain, beside what the removed work predicts and the peers.
+"""Time per evaluation of each method over plain, beside what the removed work predicts and the peers.
 
     python -m benchmarks.speed [--width 320] [--side 64] [--rounds 3] [--only "token merging" ...] [--peers] [--write]
 
@@ -32,10 +32,13 @@ from benchmarks.subjects import scaled_dot_product_attention
 from benchmarks.timing import device, in_turn, median, ratio, seconds_now
 from benchmarks.twins import call_twin, diffusers_twin
 from lib_unetmod import (
+    CDTuner,
+    ColorMap,
     Config,
     DeepCache,
     DeepShrink,
     EncoderReuse,
+    FreeU,
     GuidanceInterval,
     HiDiffusion,
     HyperTile,
@@ -120,6 +123,9 @@ def cases(side: int) -> list[Case]:
         Case("ScaleCrafter 2", ScaleCrafter(**BY_HAND, dilation=2), scale=same),
         Case("ScaleCrafter 1.5", ScaleCrafter(**BY_HAND, dilation=1.5), scale=same),
         Case("ScaleCrafter, outside its window", ScaleCrafter(**BY_HAND, dilation=2, end=OUTSIDE), scale=same),
+        Case("FreeU", FreeU(), scale=same),
+        Case("CD-Tuner, detail and contrast", CDTuner(detail1=5, detail2=5, contrast=5), scale=same),
+        Case("colour map", ColorMap(end=1), scale=same),
     ]
 
 

@@ -21,11 +21,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.drawing import CFG, latents
+from benchmarks.drawing import CFG, drawn
 from benchmarks.prompts import PROMPTS
 from benchmarks.timing import device
 from lib_unetmod import METHODS, Config
-from lib_unetmod.measured import FILE
+from lib_unetmod.measured import write_part
 from lib_unetmod.playground.model import SmallModel, load
 from lib_unetmod.playground.samplers import SAMPLERS
 
@@ -70,7 +70,7 @@ def configs() -> dict[str, Config]:
 @torch.inference_mode()
 def draw(model: SmallModel, prompts: Sequence[str], sampler: str, steps: int, config: Config | None) -> tuple[Tensor, float]:
     """Pictures (B, 3, 128, 128) in [-1, 1], and the seconds of their U-Net evaluations."""
-    latent, seconds = latents(model, prompts, sampler, steps, [config] if config else [])
+    latent, seconds = drawn(model, prompts, sampler, steps, [config] if config else [])
     return model.decode(latent), seconds
 
 
@@ -171,12 +171,12 @@ def write() -> None:
             )
         lines.append("")
     TABLE.write_text("\n".join(lines))
-    FILE.write_text(json.dumps(by_method(results, cells), indent=1) + "\n")
+    write_part("speed", by_method(results, cells))
     plot(results, cells)
 
 
 def by_method(results: dict[str, Any], cells: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
-    """What the panel and the README say of each method's settings: the fields of `Measured`."""
+    """What the panel and the README say of each method's settings: the fields of `measured.Speed`."""
     found: dict[str, list[dict[str, Any]]] = {}
     for name in configs():
         ones = [results[cell]["settings"][name] for cell in cells]

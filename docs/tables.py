@@ -6,7 +6,6 @@ What stands between the README's markers is generated; a test compares it with w
 from __future__ import annotations
 
 import inspect
-import json
 import re
 import sys
 from collections.abc import Callable, Iterable
@@ -21,13 +20,13 @@ from unets import FAMILIES, fresh  # noqa: E402
 
 from benchmarks.costs import Cost, costs  # noqa: E402
 from lib_unetmod import METHODS, ConfigError, modified  # noqa: E402
-from lib_unetmod.measured import measured  # noqa: E402
+from lib_unetmod.measured import Change, Size, Speed, measured  # noqa: E402
 from lib_unetmod.registry import SHARED_KNOBS, Knob, Method, knobs  # noqa: E402
 
 README = ROOT / "README.md"
 #: The setup of docs/costs.json whose figures the README shows.
 SETUP = "SD1.5, width 320, latent 64x64"
-#: The size of docs/resolution.json whose figures it shows.
+#: The size whose figures it shows of the methods for large pictures.
 SIZE = "256x256"
 
 
@@ -86,17 +85,20 @@ def _memory(one: Cost) -> str:
 
 
 def picture(method: Method) -> str:
-    """Perceptual distance to the plain picture over the measured settings; of size, who is recognised beside plain."""
-    settings = measured().get(method.name)
-    if settings:
-        nearest = min(settings, key=lambda one: one.distance)
-        farthest = max(one.distance for one in settings)
+    """Of speed and detail the perceptual distance to the plain picture, of size who is recognised beside plain."""
+    found = measured().get(method.name, ())
+    speeds = [one for one in found if isinstance(one, Speed)]
+    sizes = [one for one in found if isinstance(one, Size)]
+    changes_ = [one for one in found if isinstance(one, Change)]
+    if speeds:
+        nearest, farthest = min(speeds, key=lambda one: one.distance), max(one.distance for one in speeds)
         return f"distance {nearest.distance:.3f} (fewer steps {nearest.fewer_steps:.3f}) to {farthest:.3f}"
-    file = ROOT / "docs" / "resolution.json"
-    found = json.loads(file.read_text(encoding="utf-8"))[SIZE] if file.exists() else {}
-    if method.config.__name__ in found:
-        own, plain = (sum(found[way]["recognised"]) / 0.5 for way in (method.config.__name__, "plain"))
-        return f"recognised {own:.0f} % (plain {plain:.0f} %)"
+    if sizes:
+        at_two = next((one for one in sizes if one.size == SIZE), sizes[0])
+        return f"recognised {100 * at_two.recognised:.0f} % (plain {100 * at_two.plain:.0f} %) at {at_two.size}"
+    if changes_:
+        distances = [one.distance for one in changes_]
+        return f"distance {min(distances):.3f} to {max(distances):.3f} (another seed {changes_[0].other_seed:.3f})"
     return "not measured"
 
 

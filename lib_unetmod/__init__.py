@@ -19,7 +19,8 @@ target          the picture's size beside the trained one
 large           what methods for large pictures share
 resize          maps made smaller or larger
 skips           sizes of skip connections, and Upsample layers that give them
-shrunken        a region of a walk on a smaller map, while the host goes on as if it had its size
+hand_over       maps of another size than the host expects, handed over at the size that it does
+shrunken        a region of a walk on a smaller map
 companions      rows that run along in the batch, by which guidance is damped
 dilation        3x3 convolutions that look further, by calls of the module as it stands
 dispersion      3x3 kernels spread over 5x5 or 7x7: the map by least squares, its file, the weight as a host sees it

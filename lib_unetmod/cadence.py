@@ -27,14 +27,29 @@ class CadenceConfig(Config):
         low=0,
         high=20,
         step=1,
+        rarely=True,
     )
     first_full: int = knob(
-        1, "First in full", "How many evaluations are run in full when the method begins to act.", low=1, high=20, step=1
+        1,
+        "First in full",
+        "How many evaluations are run in full when the method begins to act.",
+        low=1,
+        high=20,
+        step=1,
+        rarely=True,
     )
     centre: float = knob(
-        0.5, "Centre", "Where full evaluations are densest, as progress, when power is above 1.", low=0, high=1, step=0.01
+        0.5,
+        "Centre",
+        "Where full evaluations are densest, as progress, when power is above 1.",
+        low=0,
+        high=1,
+        step=0.01,
+        rarely=True,
     )
-    power: float = knob(1.0, "Power", "How much denser they are at the centre; 1 = evenly spread.", low=1, high=4, step=0.1)
+    power: float = knob(
+        1.0, "Power", "How much denser they are at the centre; 1 = evenly spread.", low=1, high=4, step=0.1, rarely=True
+    )
     reach: float = knob(
         0.1,
         "Reach",

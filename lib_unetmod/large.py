@@ -44,6 +44,10 @@ class LargeConfig(Config):
         step=0.05,
     )
 
+    @property
+    def automatic(self) -> bool:
+        return self.auto
+
     def held_back(self, target: Target) -> str:
         if target.scale > self.above:
             return ""

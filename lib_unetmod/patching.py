@@ -25,11 +25,13 @@ class Edit:
     """Run `wrapper(call, *args, **kwargs)` in place of `module.forward(*args, **kwargs)`.
 
     `call` is what stands under the edit: the next edit of the chain or the module's own forward. Pass on whatever arguments
-    come, and return a tensor of your own: hosts add to it in place.
+    come, and return a tensor of your own: hosts add to it in place. `order` is its place among the module's edits, the
+    lowest outermost, where that is not its method's.
     """
 
     module: nn.Module
     wrapper: Wrapper
+    order: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,11 +112,11 @@ class Installed:
         self._links: list[tuple[_Chain, _Link]] = []
 
     def add(self, edits: Iterable[Edit], owner: str, order: int) -> None:
-        """Put `edits` on. Within a chain the lowest `order` is outermost; among equals the first to come is."""
+        """Put `edits` on, at `order` where they name none. Within a chain the lowest is outermost; of equals the first."""
         for edit in edits:
             current = vars(edit.module).get("forward")
             chain = current if isinstance(current, _Chain) else _Chain(edit.module)
-            link = _Link(edit, owner, order)
+            link = _Link(edit, owner, order if edit.order is None else edit.order)
             chain.add(link)
             self._links.append((chain, link))
 

@@ -29,7 +29,7 @@ class ConfigError(ValueError):
 @dataclass(frozen=True)
 class Knob:
     """What a user needs to know of one field. `low`, `high` and `step` hold for numbers, `choices` for text; `by_auto` says
-    that it does not count while the method's `auto` is on.
+    that it does not count while the method's `auto` is on, `rarely` that the panel keeps it folded away.
 
     `name`, `default` and `type` (bool, int, float, str or tuple, a list of names) come from the field itself.
     """
@@ -42,6 +42,7 @@ class Knob:
     unit: str = ""
     choices: tuple[str, ...] = ()
     by_auto: bool = False
+    rarely: bool = False
     name: str = ""
     default: Any = None
     type: type = str
@@ -135,6 +136,11 @@ class Config:
     def settled(self: C, unet: UNetMap, target: Target) -> C:
         """These settings with everything decided that they leave to the U-Net and the picture's size."""
         return self
+
+    @property
+    def automatic(self) -> bool:
+        """Whether they leave something to them."""
+        return False
 
     def phase(self, progress: float) -> Hashable:
         """What the method does at this progress, for one that does different things within its window.

@@ -245,7 +245,7 @@ class Run:
     def _guarded(self, applied: _Applied) -> Iterator[Edit]:
         for edit in applied.method.edits(applied.config, self.map, self):
             acts = self._finishes if isinstance(edit, Finishing) else _is_active
-            yield Edit(edit.module, _while(partial(acts, applied), edit.wrapper))
+            yield Edit(edit.module, _while(partial(acts, applied), edit.wrapper), edit.order)
 
     def _finishes(self, applied: _Applied) -> bool:
         return self.last_pass and applied.config.acts_in(self.pass_name)

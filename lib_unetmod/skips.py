@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from .run import Run
 
 _KEY = "size of skip connection"
+#: Order of the edits of convolutions: outside ScaleCrafter, whose convolutions get a map in pieces.
+_BEFORE_MAPS_ARE_CUT = 2
 
 
 @dataclass(eq=False)
@@ -65,8 +67,8 @@ def fit_upsample(
         return
     following = run.map.output_blocks[after]
     for layer in output.of_kind("up"):
-        # Of several methods' edits that fit one layer to its skip connection the outermost does it, before others, such as
-        # ScaleCrafter, cut the map up; an edit that wants a size of its own does not count among them.
+        # Of several methods' edits that fit one layer to its skip connection the outermost does it; an edit that wants a
+        # size of its own does not count among them.
         memory_key = ("before upsampling", size or layer.name)
         yield from _fitted(layer, size or (lambda: skip_size(following, run)), memory_key, run, mode)
 
@@ -90,7 +92,7 @@ def _fitted(layer: Layer, wanted: Callable[[], Grid | None], memory_key: Hashabl
 
     yield Edit(layer.module, remember)
     if convolution is not None:
-        yield Edit(convolution, convolve)
+        yield Edit(convolution, convolve, _BEFORE_MAPS_ARE_CUT)
 
 
 def _noting(index: int, run: Run) -> Callable[..., Tensor]:

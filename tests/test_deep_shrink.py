@@ -22,8 +22,9 @@ from lib_unetmod import (
     inspect_unet,
     modified,
 )
+from lib_unetmod.hand_over import taken_back
 from lib_unetmod.methods.deep_shrink import glide
-from lib_unetmod.shrunken import Stage, taken_back
+from lib_unetmod.shrunken import Stage
 from lib_unetmod.target import Target
 
 NEUTRAL = DeepShrink(auto=False, factor=1)

@@ -69,19 +69,28 @@ def assert_close(a, b):
 # The reference: a forward of its own.
 
 
-def reference(unet, step, conv=None, pool=None):
-    """The U-Net with `input_blocks[conv]`'s convolution at stride 4, and the result of `input_blocks[pool]` pooled."""
+def reference(unet, step, conv=None, pool=None, control=None, axes=(2, 2)):
+    """The U-Net with `input_blocks[conv]`'s convolution at stride 4, and the result of `input_blocks[pool]` pooled.
+
+    `control` is added to the skip connections and to the middle's result, by its mean over each cell where they are smaller.
+    `axes` is 2 for each of height and width that is halved, and 1 for the other.
+    """
+
+    def controlled(h, index):
+        return h if control is None else h + F.adaptive_avg_pool2d(control[index], h.shape[-2:])
+
     emb, h, skips, last = embed(unet, step["timesteps"], step["y"]), step["x"], [], len(unet.output_blocks) - 1
     for index, block in enumerate(unet.input_blocks):
         if index == conv:
-            h = F.conv2d(h, block[0].op.weight, block[0].op.bias, stride=4, padding=2, dilation=2)
+            op, stride = block[0].op, tuple(2 * axis for axis in axes)
+            h = F.conv2d(h, op.weight, op.bias, stride=stride, padding=axes, dilation=axes)
         else:
             h = walk(block, h, emb, step["context"])
         if index == pool:
             before = h.shape[-2:]
-            h = F.avg_pool2d(h, (2, 2), ceil_mode=True)
-        skips.append(h)
-    h = walk(unet.middle_block, h, emb, step["context"])
+            h = F.avg_pool2d(h, axes, ceil_mode=True)
+        skips.append(controlled(h, index))
+    h = controlled(walk(unet.middle_block, h, emb, step["context"]), -1)
     for index, block in enumerate(unet.output_blocks):
         h = torch.cat([h, skips.pop()], 1)
         h = walk(block, h, emb, step["context"], skips[-1].shape[-2:] if skips else None)
@@ -190,6 +199,20 @@ def test_the_even_phase_on_a_torus(size):
 def test_pooling_by_hand():
     x = torch.tensor([[[[1.0, 3.0, 5.0], [5.0, 7.0, 9.0], [2.0, 4.0, 8.0]]]])
     assert pooled(x).flatten().tolist() == [4, 7, 3, 8]
+    assert pooled(x, "width").flatten().tolist() == [2, 5, 6, 9, 3, 8]
+    assert pooled(x, "height").flatten().tolist() == [3, 5, 7, 2, 4, 8]
+
+
+@pytest.mark.parametrize("axes, steps", [("height", (2, 1)), ("width", (1, 2))])
+@pytest.mark.parametrize("size", [(16, 16), (17, 24)], ids=str)
+@pytest.mark.parametrize("family", ("sd1", "sdxl"))
+def test_one_side_alone_can_be_halved(axes, steps, size, family):
+    host, step = HOSTS["forge"], inputs(family, height=size[0], width=size[1])
+    unet = host.prepare(FAMILIES[family]())
+    config = replace(explicit(*PLACES[family]), axes=axes)
+    with modified(unet, [config]):
+        out = host.forward(unet, **step)
+    assert_close(out, reference(fresh(family), step, *PLACES[family], axes=steps))
 
 
 @pytest.mark.parametrize("config", [explicit(3), explicit(pool=4), explicit(3, 4)])
@@ -238,15 +261,15 @@ def test_every_host_gives_the_same(name, size, family):
 
 @pytest.mark.parametrize("name", ("controlnet", "controlnet_reference", "forge", "forge_classic", "reforge"))
 @pytest.mark.parametrize("size", [(16, 16), (17, 24)], ids=str)
-def test_with_controls_residuals(name, size):
-    host, step = HOSTS[name], inputs("sdxl", height=size[0], width=size[1])
-    unet = host.prepare(FAMILIES["sdxl"]())
+@pytest.mark.parametrize("family", ("sd1", "sdxl"))
+def test_controls_residuals_act_on_the_smaller_maps_too(name, size, family):
+    """In the hosts that drop residuals of another size, and in those that would resize them each in its way."""
+    host, step = HOSTS[name], inputs(family, height=size[0], width=size[1])
+    unet = host.prepare(FAMILIES[family]())
     control = residuals(unet, step["x"].shape)
-    config = explicit(6, 4, windows=True)
-    with modified(unet, [config]):
-        out = host.forward(unet, **step, control=control)
-        alone = host.forward(unet, **step)
-    assert out.isfinite().all() and not torch.allclose(out, alone, atol=1e-2)
+    with modified(unet, [explicit(*PLACES[family])]):
+        out = host.forward(unet, **step, control=[one.clone() for one in control])
+    assert_close(out, reference(fresh(family), step, *PLACES[family], control))
 
 
 @pytest.mark.parametrize("names", [("in.2",), ("in.4",), ("in.5",), ("in.4", "in.5")], ids=str)
@@ -280,6 +303,12 @@ def test_the_published_schedule(family, trained, side, phases, monkeypatch):
 
 def settled(unet, target, **knobs):
     return HiDiffusion(**knobs).settled(inspect_unet(unet), target)
+
+
+def test_auto_halves_the_side_that_is_too_long():
+    axes = {(1024, 1024): "both", (640, 1024): "width", (1024, 512): "height", (768, 1024): "both", (640, 640): "both"}
+    for (height, width), expected in axes.items():
+        assert settled(FAMILIES["sd1"](), Target(512, height, width)).axes == expected
 
 
 def test_autos_settings_are_what_was_published():

@@ -15,9 +15,9 @@ import panel_report
 import pytest
 import unets
 
-from lib_unetmod import DeepShrink, inspect_unet
+from lib_unetmod import inspect_unet
 from lib_unetmod.measured import measured
-from lib_unetmod.registry import METHODS, SHARED_KNOBS, knobs
+from lib_unetmod.registry import METHODS, SHARED_KNOBS, Method, knobs
 from lib_unetmod.selection import configs_of
 from lib_unetmod.target import Target
 from lib_unetmod.webui.panel import Panel, summary_chip
@@ -102,8 +102,8 @@ def test_knobs_stand_where_their_toggle_hides_them(version: str) -> None:
     for method in METHODS.values():
         assert nesting[method.name] == ["unetmod", "unetmod-accordion", "unetmod-method", "unetmod-head"]
         for knob in knobs(method.config):
-            row = "unetmod-shared" if knob.name in SHARED_KNOBS else "unetmod-own"
-            expected = ["unetmod", "unetmod-accordion", "unetmod-method", "unetmod-knobs", row]
+            row = ["unetmod-shared"] if knob.name in SHARED_KNOBS else ["unetmod-more"] * knob.rarely + ["unetmod-own"]
+            expected = ["unetmod", "unetmod-accordion", "unetmod-method", "unetmod-knobs", *row]
             assert nesting[f"{method.name}.{knob.name}"] == expected
     style = (Path(__file__).parent.parent / "style.css").read_text()
     assert ".unetmod-method:not(:has(.unetmod-toggle input:checked)) > .unetmod-knobs {\n    display: none;" in style
@@ -200,11 +200,11 @@ def test_wrong_settings_are_said_in_the_summary_and_nothing_is_markup() -> None:
 SHRINK = METHODS["deep_shrink"]
 
 
-def chip_at(width: int, height: int, **values: Any) -> str:
-    """Deep Shrink's part of the summary on a page of this size, with SD1's U-Net loaded."""
-    knobs_of = {**DeepShrink().values(), **values}
+def chip_at(width: int, height: int, method: Method = SHRINK, **values: Any) -> str:
+    """A method's part of the summary on a page of this size, with SD1's U-Net loaded."""
+    knobs_of = {**method.config().values(), **values}
     sight = Sight([], lambda *size: (inspect_unet(unets.sd1()), Target(512, size[1], size[0])))
-    return summary_chip(SHRINK, [True, *(knobs_of[knob.name] for knob in knobs(SHRINK.config)), width, height], sight)
+    return summary_chip(method, [True, *(knobs_of[knob.name] for knob in knobs(method.config)), width, height], sight)
 
 
 def test_summary_tells_what_autos_choose_at_the_pages_size() -> None:
@@ -214,6 +214,14 @@ def test_summary_tells_what_autos_choose_at_the_pages_size() -> None:
     assert by_hand == "<span>Deep Shrink 1/2 at block 4 0-0.2</span>"
     near = chip_at(512, 768)
     assert "unetmod-idle" in near and "Deep Shrink: not at 512x768" in near and "lower above" in near
+
+
+def test_summary_tells_which_preset_the_family_takes() -> None:
+    free_u = METHODS["free_u"]
+    assert chip_at(512, 512, free_u) == "<span>auto: FreeU v2 b1 1.5 b2 1.6 s1 0.9 s2 0.2</span>"
+    assert chip_at(512, 512, free_u, b1=1.1) == "<span>auto: FreeU v2 b1 1.1 b2 1.6 s1 0.9 s2 0.2</span>"
+    assert chip_at(512, 512, free_u, preset="SD1.4") == "<span>FreeU v2 SD1.4</span>"
+    assert chip_at(512, 512, free_u, b1=1.1, b2=1.2, s1=1, s2=1) == "<span>FreeU v2 b1 1.1 b2 1.2 s1 1 s2 1</span>"
 
 
 def test_size_of_hires_fix() -> None:

@@ -39,8 +39,8 @@ _SATURATION = 0.075, ("up.1.upsample.conv", "up.0.block.0.nin_shortcut")
 _SATURATION_2 = 0.02, ("up.3.upsample.conv", "up.2.upsample.conv", "up.1.block.0.nin_shortcut", "conv_in", "conv_out")
 
 
-def _detail(default: float, label: str, help: str) -> Any:
-    return knob(default, label, help, low=-10, high=10, step=0.1)
+def _detail(default: float, label: str, help: str, rarely: bool = False) -> Any:
+    return knob(default, label, help, low=-10, high=10, step=0.1, rarely=rarely)
 
 
 def _finish(label: str, help: str) -> Any:
@@ -59,14 +59,22 @@ class CDTuner(Config):
     )
     detail2: float = _detail(0.0, "Detail 2", "The same by the last norm, which leaves the composition more as it is.")
     hires_own: bool = knob(
-        False, "Own detail in hires fix", "The second pass of hires fix has the two values below instead of those above."
+        False,
+        "Own detail in hires fix",
+        "The second pass of hires fix has the two values below instead of those above.",
+        rarely=True,
     )
-    hires_detail1: float = _detail(0.0, "Detail 1, hires fix", "Detail 1 in the second pass, where it has its own.")
-    hires_detail2: float = _detail(0.0, "Detail 2, hires fix", "Detail 2 in the second pass, where it has its own.")
+    hires_detail1: float = _detail(
+        0.0, "Detail 1, hires fix", "Detail 1 in the second pass, where it has its own.", rarely=True
+    )
+    hires_detail2: float = _detail(
+        0.0, "Detail 2, hires fix", "Detail 2 in the second pass, where it has its own.", rarely=True
+    )
     hires_scaling: bool = knob(
         False,
         "Detail grows with hires fix",
         "In the second pass both details are multiplied by its pixels over those of the first: by 4 at twice the side.",
+        rarely=True,
     )
     contrast: float = knob(
         0.0,

@@ -9,21 +9,20 @@ Forge's node names the block after which the map is shrunk, so that its 3 is 4 h
 Costs: a few interpolations; the shrunken blocks take about 1/factor^2 of their time. Changes: composition, hands, faces and
 coarse texture, when it ends late; where it ends early, subjects may double again.
 
-What passes between blocks keeps the size that the host expects (`shrunken`), so that ControlNet's residuals and skip
+What passes between blocks keeps the size that the host expects (`hand_over`), so that ControlNet's residuals and skip
 connections fit at any factor and size; where nothing is added the result is kohya's to the last bit.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import Tensor
-
+from ..hand_over import handed_over
 from ..large import LargeConfig, at_trained_size
-from ..patching import Edit, Wrapper
+from ..patching import Edit
 from ..registry import ConfigError, knob, method
 from ..resize import RESIZE_METHODS
 from ..run import Run
@@ -92,7 +91,11 @@ class DeepShrink(LargeConfig):
         by_auto=True,
     )
     method: str = knob(
-        "bicubic", "Interpolation", "How maps are shrunk and grown. antialiased = smoother bicubic.", choices=RESIZE_METHODS
+        "bicubic",
+        "Interpolation",
+        "How maps are shrunk and grown. antialiased = smoother bicubic.",
+        choices=RESIZE_METHODS,
+        rarely=True,
     )
     smooth: float = knob(
         0.0,
@@ -102,18 +105,21 @@ class DeepShrink(LargeConfig):
         low=0,
         high=1,
         step=0.05,
+        rarely=True,
     )
     after_skip: bool = knob(
         True,
         "After the skip connection",
         "The skip connection of the block before keeps its full size. "
         "Off = it is shrunk as well, and so is one more output block.",
+        rarely=True,
     )
     early: bool = knob(
         False,
         "Grow early",
         "Grows the map right after the middle block, and the skip connections too, so that all output blocks run at full "
         "size: milder, and slower. Off = the map grows where it was shrunk.",
+        rarely=True,
     )
     second_factor: float = knob(
         1.0,
@@ -123,6 +129,7 @@ class DeepShrink(LargeConfig):
         high=_MOST,
         step=0.05,
         by_auto=True,
+        rarely=True,
     )
     second_factor_x: float = knob(
         0.0,
@@ -132,12 +139,27 @@ class DeepShrink(LargeConfig):
         high=_MOST,
         step=0.05,
         by_auto=True,
+        rarely=True,
     )
     second_block: int = knob(
-        4, "Second input block", "Before which input block it is shrunk then.", low=0, high=20, step=1, by_auto=True
+        4,
+        "Second input block",
+        "Before which input block it is shrunk then.",
+        low=0,
+        high=20,
+        step=1,
+        by_auto=True,
+        rarely=True,
     )
     second_end: float = knob(
-        0.5, "Second end", "The second stage acts up to this progress (1 = clean).", low=0, high=1, step=0.01, by_auto=True
+        0.5,
+        "Second end",
+        "The second stage acts up to this progress (1 = clean).",
+        low=0,
+        high=1,
+        step=0.01,
+        by_auto=True,
+        rarely=True,
     )
 
     def __post_init__(self) -> None:
@@ -282,42 +304,23 @@ def _refuse_missing_blocks(config: DeepShrink, unet: UNetMap) -> None:
 # Outside the caches of steps, so that they keep shrunken maps and are told of every change of size.
 @method(DeepShrink, title="Deep Shrink", group="resolution", order=2)
 def deep_shrink(config: DeepShrink, unet: UNetMap, run: Run) -> Iterator[Edit]:
-    """Two edits of every block, by which maps enter and leave it; which blocks are shrunken is known with the size."""
+    """Edits of every block, by which maps enter and leave it; which blocks are shrunken is known with the size."""
     _refuse_missing_blocks(config, unet)
     key = object()
 
-    def walk() -> ShrunkenWalk | None:
-        return run.traversal.memory.get(key)
-
-    def begin() -> None:
+    def begin() -> ShrunkenWalk | None:
         settled = run.settled(config)
         stage = settled.stage(run.clock.progress)
-        if stage is not None:
-            run.traversal.memory[key] = ShrunkenWalk(stage, unet, run, settled.method, settled.after_skip, settled.early)
-
-    def entering(block: Block) -> Wrapper:
-        def enter(call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-            if block is unet.input_blocks[0]:
-                begin()
-            shrunken = walk()
-            return call(x if shrunken is None else shrunken.enter(block, x), *args, **kwargs)
-
-        return enter
-
-    def leaving(block: Block) -> Wrapper:
-        def leave(call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-            out, shrunken = call(x, *args, **kwargs), walk()
-            return out if shrunken is None else shrunken.leave(block, out)
-
-        return leave
+        if stage is None:
+            return None
+        return ShrunkenWalk(
+            unet, run, stage=stage, method=settled.method, after_skip=settled.after_skip, early=settled.early
+        )
 
     def upsampled_size(block: Block) -> Grid | None:
-        shrunken = walk()
-        return None if shrunken is None else shrunken.upsampled_size(block)
+        walk = run.traversal.memory.get(key)
+        return None if walk is None else walk.upsampled_size(block)
 
-    for block in unet.blocks:
-        # The last layer's edit comes first, so that it stands outside where one layer is both.
-        yield Edit(block.layers[-1].module, leaving(block))
-        yield Edit(block.layers[0].module, entering(block))
-        if block.side == "output":
-            yield from fit_upsample(block, run, size=lambda block=block: upsampled_size(block))
+    yield from handed_over(unet, run, key, begin)
+    for block in unet.output_blocks:
+        yield from fit_upsample(block, run, size=lambda block=block: upsampled_size(block))

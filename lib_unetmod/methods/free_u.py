@@ -84,28 +84,29 @@ class Stage:
         return replace(self, b=b, s=s, high=high)
 
 
-def _factor(default: float, label: str, of_what: str) -> float:
-    return knob(default, label, f"Factor of {of_what}. -1 = as the preset has it.", low=BY_PRESET, high=3, step=0.01)
+def _factor(default: float, label: str, of_what: str, rarely: bool = False) -> float:
+    text = f"Factor of {of_what}. -1 = as the preset has it."
+    return knob(default, label, text, low=BY_PRESET, high=3, step=0.01, rarely=rarely)
 
 
 def _offset(stage: int) -> float:
     text = "Where in the channels the window begins that is multiplied; it wraps around. 0 and 1 = at the first."
-    return knob(0.0, f"Backbone {stage} offset", text, low=0, high=1, step=0.01)
+    return knob(0.0, f"Backbone {stage} offset", text, low=0, high=1, step=0.01, rarely=True)
 
 
 def _width(stage: int) -> float:
-    return knob(0.5, f"Backbone {stage} width", "Share of the channels in the window.", low=0, high=1, step=0.01)
+    text = "Share of the channels in the window."
+    return knob(0.5, f"Backbone {stage} width", text, low=0, high=1, step=0.01, rarely=True)
 
 
 def _high(stage: int) -> float:
-    return knob(
-        1.0, f"Skip {stage} above the cutoff", "Factor of the frequencies above the cutoff.", low=-1, high=3, step=0.01
-    )
+    text = "Factor of the frequencies above the cutoff."
+    return knob(1.0, f"Skip {stage} above the cutoff", text, low=-1, high=3, step=0.01, rarely=True)
 
 
 def _cutoff(stage: int) -> float:
     text = "Up to which share of its frequencies an axis counts as low. 0 = the lowest alone, as published."
-    return knob(0.0, f"Skip {stage} cutoff", text, low=0, high=1, step=0.01)
+    return knob(0.0, f"Skip {stage} cutoff", text, low=0, high=1, step=0.01, rarely=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,8 +132,8 @@ class FreeU(Config):
         high=1,
         step=0.01,
     )
-    b3: float = _factor(1.0, "Backbone 3", "the backbone at the last stage: texture")
-    s3: float = _factor(1.0, "Skip 3", "the low frequencies of the skip connections at the last stage")
+    b3: float = _factor(1.0, "Backbone 3", "the backbone at the last stage: texture", rarely=True)
+    s3: float = _factor(1.0, "Skip 3", "the low frequencies of the skip connections at the last stage", rarely=True)
     offset1: float = _offset(1)
     width1: float = _width(1)
     high1: float = _high(1)
@@ -160,11 +161,18 @@ class FreeU(Config):
 
     def summary(self) -> str:
         factors = {name: getattr(self, name) for name in ("b1", "b2", "s1", "s2", "b3", "s3")}
-        by_preset = BY_PRESET in (self.b1, self.b2, self.s1, self.s2)
         told = [name for name, value in factors.items() if value != (1 if name in ("b3", "s3") else BY_PRESET)]
-        words = [self.preset] * by_preset + [f"{name} {factors[name]:g}" for name in told]
+        words = [self.preset] * self._by_preset + [f"{name} {factors[name]:g}" for name in told]
         window = "" if self.window.always else f" {self.start:g}-{self.end:g}"
         return f"FreeU v{self.version} {' '.join(words)}{window}"
+
+    @property
+    def _by_preset(self) -> bool:
+        return BY_PRESET in (self.b1, self.b2, self.s1, self.s2)
+
+    @property
+    def automatic(self) -> bool:
+        return self.preset == "auto" and self._by_preset
 
     def settled(self, unet: UNetMap, target: Target) -> FreeU:
         return self.filled_in(unet.family)

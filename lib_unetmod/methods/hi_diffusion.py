@@ -29,6 +29,9 @@ to 0.3 the other. The published code counts steps of its own sampler; here these
 0.5, and with ControlNet on SDXL it takes 0.5 for 0.4: what a U-Net cannot tell is left to the knobs. For models trained
 below 512 pixels all of it is later (`large.at_trained_size`).
 
+What passes between blocks keeps the size that the host expects (`hand_over`), so that ControlNet's residuals act on the
+smaller maps too, by their mean over each cell.
+
 Windows are half as high and wide as the map, rolled by 0 to 3 quarters of a window. Of two evaluations in a row the one
 draws among even and the other among odd quarters, and so do two attentions in a row, so that the same windows never
 follow each other. Odd sizes are cut into unequal windows, exactly; the published code resizes such maps there and back.
@@ -45,6 +48,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..hand_over import HandOver, handed_over
 from ..large import LargeConfig, at_trained_size
 from ..local_attention import attend_in, holds_maps
 from ..patching import Edit
@@ -60,6 +64,10 @@ from ..windows import Windows, window_shift
 
 _EXTREME = 4  # times the trained side, from which on both places act: 2048 pixels of SD1, 4096 of SDXL
 _MOST_BLOCKS = 11
+#: Times the trained side, from which on a side of the picture is halved where the other is not; the default of `above`.
+_LONGER = 1.3
+#: Order of the edits that hand maps to the host: outside the caches of steps, which keep small maps, inside Deep Shrink.
+_HANDED_OVER = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +116,14 @@ class HiDiffusion(LargeConfig):
     pool_end: float = knob(
         0.0, "Pooled until", "Up to this progress the result is pooled; 0 = never.", low=0, high=1, step=0.01, by_auto=True
     )
+    axes: str = knob(
+        "both",
+        "Sides",
+        "Which sides of the map RAU-Net halves: both, or the only one along which the picture is longer than trained.",
+        choices=("both", "height", "width"),
+        by_auto=True,
+        rarely=True,
+    )
     window_levels: int = knob(
         1,
         "Levels with windows",
@@ -139,9 +155,10 @@ class HiDiffusion(LargeConfig):
             return "auto" if self.raunet and self.windows else "RAU-Net auto" if self.raunet else "windows"
         strided = self.raunet and not self.conv_window.empty
         pooled = self.raunet and not self.pool_window.empty
+        side = "" if self.axes == "both" else f" in {self.axes}"
         parts = [
-            f"strided at {self.conv_block} to {self.conv_end:g}" if strided else "",
-            f"pooled at {self.pool_block} {self.pool_start:g}-{self.pool_end:g}" if pooled else "",
+            f"strided{side} at {self.conv_block} to {self.conv_end:g}" if strided else "",
+            f"pooled{side} at {self.pool_block} {self.pool_start:g}-{self.pool_end:g}" if pooled else "",
             "windows" if self.windows else "",
         ]
         return ", ".join(part for part in parts if part)
@@ -162,6 +179,7 @@ class HiDiffusion(LargeConfig):
             pool_block=pool or self.pool_block,
             pool_start=pool_start * bool(pool_end),
             pool_end=pool_end,
+            axes=_axes_of(target),
             window_levels=1,
         )
 
@@ -192,6 +210,7 @@ def hi_diffusion(config: HiDiffusion, unet: UNetMap, run: Run) -> Iterator[Edit]
 
 def _raunet(config: HiDiffusion, unet: UNetMap, run: Run) -> Iterator[Edit]:
     conv, pool = _derived_blocks(unet) if config.auto else _chosen_blocks(config, unet)
+    yield from handed_over(unet, run, object(), lambda: _begin(config, unet, run), order=_HANDED_OVER)
     # First, and so outermost: what is handed over may have been pooled before.
     yield from note_skips(unet, run)
     if conv is not None:
@@ -201,6 +220,10 @@ def _raunet(config: HiDiffusion, unet: UNetMap, run: Run) -> Iterator[Edit]:
         yield Edit(unet.paired_output(pool).layers[-1].module, _restored(unet.paired_output(pool), run))
     for block in unet.output_blocks:
         yield from fit_upsample(block, run)
+
+
+def _begin(config: HiDiffusion, unet: UNetMap, run: Run) -> HandOver | None:
+    return HandOver(unet, run) if any(run.settled(config).phase(run.clock.progress)) else None
 
 
 def _derived_blocks(unet: UNetMap) -> tuple[int | None, int | None]:
@@ -243,30 +266,44 @@ def _published_schedule(unet: UNetMap, target: Target) -> tuple[float, float, fl
     return (0.0, 0.0, 0.4) if unet.inpainting else (0.16, 0.16, 0.4)
 
 
+def _axes_of(target: Target) -> str:
+    """The side along which the picture is longer than trained, where it is one alone."""
+    tall, wide = (ratio > _LONGER for ratio in (target.down, target.across))
+    return "both" if tall == wide else "height" if tall else "width"
+
+
+def _steps(axes: str) -> tuple[int, int]:
+    """By what height and width are divided."""
+    return {"both": (2, 2), "height": (2, 1), "width": (1, 2)}[axes]
+
+
 def _strided(config: HiDiffusion, run: Run) -> Callable[..., Tensor]:
     def sample(call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        acts = run.settled(config).conv_window.holds(run.clock.progress)
-        return call(every_second(x) if acts else x, *args, **kwargs)
+        settled = run.settled(config)
+        acts = settled.conv_window.holds(run.clock.progress)
+        return call(every_second(x, settled.axes) if acts else x, *args, **kwargs)
 
     return sample
 
 
-def every_second(x: Tensor) -> Tensor:
-    """(B, C, H, W) -> (B, C, ceil(H/2), ceil(W/2)): the even rows and columns."""
-    return x[..., ::2, ::2].contiguous()
+def every_second(x: Tensor, axes: str = "both") -> Tensor:
+    """(B, C, H, W) -> (B, C, ceil(H/2), ceil(W/2)): the even rows and columns, or one of them alone."""
+    down, across = _steps(axes)
+    return x[..., ::down, ::across].contiguous()
 
 
 def _pooled(config: HiDiffusion, run: Run) -> Callable[..., Tensor]:
     def pool(call: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        out = call(*args, **kwargs)
-        return pooled(out) if run.settled(config).pool_window.holds(run.clock.progress) else out
+        out, settled = call(*args, **kwargs), run.settled(config)
+        return pooled(out, settled.axes) if settled.pool_window.holds(run.clock.progress) else out
 
     return pool
 
 
-def pooled(x: Tensor) -> Tensor:
-    """(B, C, H, W) -> (B, C, ceil(H/2), ceil(W/2)): means of 2 x 2 squares, of what there is of them at odd edges."""
-    return F.avg_pool2d(x, 2, ceil_mode=True)
+def pooled(x: Tensor, axes: str = "both") -> Tensor:
+    """(B, C, H, W) -> (B, C, ceil(H/2), ceil(W/2)): means of 2 x 2 squares, of what there is of them at odd edges; of pairs
+    in a column or a row with "height" or "width"."""
+    return F.avg_pool2d(x, _steps(axes), ceil_mode=True)
 
 
 def _restored(output: Block, run: Run) -> Callable[..., Tensor]:

@@ -77,6 +77,7 @@ class ScaleCrafter(LargeConfig):
         high=8,
         step=0.25,
         by_auto=True,
+        rarely=True,
     )
     level: int = knob(
         2,
@@ -97,8 +98,11 @@ class ScaleCrafter(LargeConfig):
         high=_NOWHERE,
         step=1,
         by_auto=True,
+        rarely=True,
     )
-    taper: bool = knob(False, "Taper", "Each level further out is widened by one less, but at least by 2.", by_auto=True)
+    taper: bool = knob(
+        False, "Taper", "Each level further out is widened by one less, but at least by 2.", by_auto=True, rarely=True
+    )
     progressive: bool = knob(False, "Come back step by step", "The dilation falls to 2 on the way to its end.", by_auto=True)
     dispersed: str = knob(
         "off",
@@ -108,7 +112,13 @@ class ScaleCrafter(LargeConfig):
         choices=tuple(_KERNELS),
     )
     dispersed_levels: int = knob(
-        1, "Dispersed levels", "At how many of the deepest levels, the middle among them.", low=1, high=4, step=1
+        1,
+        "Dispersed levels",
+        "At how many of the deepest levels, the middle among them.",
+        low=1,
+        high=4,
+        step=1,
+        rarely=True,
     )
     noise_damped: bool = knob(
         False,

@@ -75,21 +75,39 @@ class TokenMerging(Config):
         step=1,
         unit="evaluations",
     )
-    stride_x: int = knob(2, "Stride x", "Width of a cell with one destination.", low=1, high=8, step=1, unit="tokens")
-    stride_y: int = knob(2, "Stride y", "Height of a cell with one destination.", low=1, high=8, step=1, unit="tokens")
+    stride_x: int = knob(
+        2, "Stride x", "Width of a cell with one destination.", low=1, high=8, step=1, unit="tokens", rarely=True
+    )
+    stride_y: int = knob(
+        2, "Stride y", "Height of a cell with one destination.", low=1, high=8, step=1, unit="tokens", rarely=True
+    )
     random: bool = knob(
         False,
         "Random destinations",
         "Any token of a cell may be its destination, drawn from the picture's seed, in place of the top left one.",
     )
     attention: bool = knob(True, "Self-attention", "Merges around self-attention: where the time is won.")
-    cross_attention: bool = knob(False, "Cross-attention", "Merges around cross-attention: wins little.")
-    mlp: bool = knob(False, "Feed-forward", "Merges around the feed-forward too: faster, and visibly coarser.")
+    cross_attention: bool = knob(False, "Cross-attention", "Merges around cross-attention: wins little.", rarely=True)
+    mlp: bool = knob(False, "Feed-forward", "Merges around the feed-forward too: faster, and visibly coarser.", rarely=True)
     min_width: int = knob(
-        0, "Smallest width", "Stands aside for narrower pictures; 0 = never.", low=0, high=4096, step=64, unit="pixels"
+        0,
+        "Smallest width",
+        "Stands aside for narrower pictures; 0 = never.",
+        low=0,
+        high=4096,
+        step=64,
+        unit="pixels",
+        rarely=True,
     )
     min_height: int = knob(
-        0, "Smallest height", "Stands aside for lower pictures; 0 = never.", low=0, high=4096, step=64, unit="pixels"
+        0,
+        "Smallest height",
+        "Stands aside for lower pictures; 0 = never.",
+        low=0,
+        high=4096,
+        step=64,
+        unit="pixels",
+        rarely=True,
     )
 
     @property

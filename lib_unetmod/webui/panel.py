@@ -7,14 +7,13 @@ is a matter of style.css alone, so a tick costs no request; the one thing asked 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from html import escape
 from typing import Any
 
 import gradio as gr
 from gradio.context import Context
 
-from ..large import LargeConfig
 from ..measured import measured, verdict
 from ..presets import Presets
 from ..registry import SHARED_KNOBS, Config, ConfigError, Method, knobs
@@ -108,7 +107,7 @@ class Panel:
             self._presets.wire(self._by_name)
         for method in controls.ordered_methods():
             toggle, *_ = own = self._controls_of(method)
-            inputs = [*own, *sized] if issubclass(method.config, LargeConfig) else own
+            inputs = [*own, *sized] if _depends_on_sight(method) else own
             ticked_turns_on = {controls.JS: "(ticked, on) => ticked || on"}
             toggle.input(None, [toggle, self.switch], [self.switch], **ticked_turns_on)
             latest = {controls.JS: _latest_only(toggle.elem_id, len(inputs))}
@@ -157,20 +156,28 @@ class Panel:
                 self._render_method(method)
 
     def _render_method(self, method: Method) -> None:
-        own = [knob.name for knob in knobs(method.config) if knob.name not in SHARED_KNOBS]
+        own = [knob for knob in knobs(method.config) if knob.name not in SHARED_KNOBS]
+        often, rarely = ([knob.name for knob in own if knob.rarely is rare] for rare in (False, True))
         with gr.Column(elem_classes=["unetmod-method"]):
             with gr.Row(elem_classes=["unetmod-head"]):
                 self._by_name[method.name].render()
                 idea = escape(method.idea.rstrip(".:"))
                 gr.HTML(f'<span title="{idea}">{idea}</span>', elem_classes=["unetmod-idea"])
             with gr.Column(elem_classes=["unetmod-knobs"]):
-                for names, css_class in ((own, "unetmod-own"), (SHARED_KNOBS, "unetmod-shared")):
-                    with gr.Row(elem_classes=[css_class]):
-                        for name in names:
-                            self._by_name[f"{method.name}.{name}"].render()
+                self._render_knobs(method, often, "unetmod-own")
+                if rarely:
+                    with gr.Accordion("More", open=False, elem_classes=["unetmod-more"]) as more:
+                        self._render_knobs(method, rarely, "unetmod-own")
+                    more.do_not_save_to_config = True
+                self._render_knobs(method, SHARED_KNOBS, "unetmod-shared")
                 found = verdict(measured().get(method.name, ()))
                 if found:
                     gr.HTML(f"<span>{escape(found)}</span>", elem_classes=["unetmod-measured"])
+
+    def _render_knobs(self, method: Method, names: Iterable[str], css_class: str) -> None:
+        with gr.Row(elem_classes=[css_class]):
+            for name in names:
+                self._by_name[f"{method.name}.{name}"].render()
 
 
 def _latest_only(key: str, count: int) -> str:
@@ -209,11 +216,16 @@ def summary_chip(method: Method, values: list[Any], sight: Sight | None = None) 
         return f"<span class='unetmod-wrong'>{escape(str(error))}</span>"
     if config.neutral:
         return f"<span class='unetmod-idle'>{escape(method.title)}: changes nothing</span>"
-    return _chip_at_size(config, sight, values[1 + len(names) :])
+    return _chip_at_size(config, sight if _depends_on_sight(method) else None, values[1 + len(names) :])
+
+
+def _depends_on_sight(method: Method) -> bool:
+    """Whether its settings can leave something to the U-Net and the picture's size."""
+    return method.config.settled is not Config.settled
 
 
 def _chip_at_size(config: Config, sight: Sight | None, sizes: list[Any]) -> str:
-    seen = sight.read(*sizes) if sight and sizes and isinstance(config, LargeConfig) else None
+    seen = sight.read(*sizes) if sight and sizes else None
     if seen is None:
         return f"<span>{escape(config.summary())}</span>"
     unet, target = seen
@@ -221,5 +233,5 @@ def _chip_at_size(config: Config, sight: Sight | None, sizes: list[Any]) -> str:
     if reason:
         words = f"{type(config).title}: not at {target.width}x{target.height}"
         return f"<span class='unetmod-idle' title='{escape(reason)}'>{escape(words)}</span>"
-    auto = "auto: " if config.auto else ""
-    return f"<span>{escape(auto + config.settled(unet, target).summary())}</span>"
+    words = f"auto: {config.settled(unet, target).summary()}" if config.automatic else config.summary()
+    return f"<span>{escape(words)}</span>"
