@@ -84,6 +84,8 @@ def of_ours(family: str, given: dict, kind: str, quarters: int, raunet: bool, wi
     config = HiDiffusion(raunet=raunet, windows=windows, above=0)
     with (
         mock.patch.object(hi_diffusion, "quarters_to_shift", lambda number, draw: quarters),
+        # The trained size that is told below is no model's, and the published bounds stand.
+        mock.patch.object(hi_diffusion, "at_trained_size", lambda progress, target: progress),
         modified(unet, [config], trained_size=trained),
     ):
         return host.forward(unet, **given), plain
