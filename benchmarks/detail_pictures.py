@@ -70,7 +70,7 @@ def colourfulness(pictures: Tensor) -> Tensor:
 
 def measure(anew: Sequence[str]) -> None:
     model = load()
-    judge = Judge(model)
+    judge = Judge.of(model)
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     plain, plain_seconds = draw_all(model, drawing([]))
     ways = {OTHER_SEED: drawing([], CONTROL_SEED)} | {name: drawing([config]) for name, config in settings().items()}
@@ -139,7 +139,7 @@ def by_method(results: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     found: dict[str, list[dict[str, Any]]] = {}
     for name, config in settings().items():
         if name in results:
-            said = {key: results[name][key] for key in ("distance", "recognised", "fine", "colour", "time")}
+            said = {key: results[name][key] for key in ("distance", "fine", "colour")}
             own = {"setting": name.split(": ", 1)[1], "other_seed": results[OTHER_SEED]["distance"]}
             found.setdefault(method_of(config).name, []).append({**own, **said})
     return found

@@ -15,6 +15,7 @@ twice the width, and set there twice.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -50,21 +51,33 @@ def fine_detail(pictures: Tensor, side: int) -> Tensor:
     return lost.square().mean((1, 2, 3)) / pictures.var((1, 2, 3)).clamp_min(1e-8)
 
 
+@dataclass(frozen=True)
 class Judge:
-    """What each prompt looks like at the trained size, and how near a picture comes to it."""
+    """What each prompt looks like at the trained size, and how near a picture comes to it.
 
-    def __init__(self, model: SmallModel) -> None:
+    Attributes:
+        perceptual: distances (A, B) between pictures (A, 3, side, side) and (B, 3, side, side).
+        references: pictures of every prompt at the trained size, (seeds, prompts, 3, side, side).
+    """
+
+    perceptual: Callable[[Tensor, Tensor], Tensor]
+    references: Tensor
+
+    @classmethod
+    def of(cls, model: SmallModel) -> Judge:
         from training.measure import PerceptualDistance
 
-        self.perceptual = PerceptualDistance()
-        self.trained = model.architecture["trained_size"]
-        self.references = torch.stack(
-            [draw_all(model, with_seed(seed))[0] for seed in REFERENCE_SEEDS]
-        )  # (seeds, prompts, 3, side, side)
+        of_seeds = [draw_all(model, with_seed(seed))[0] for seed in REFERENCE_SEEDS]
+        return cls(PerceptualDistance(), torch.stack(of_seeds))
+
+    @property
+    def trained(self) -> int:
+        """The trained side in pixels."""
+        return self.references.shape[-1]
 
     def __call__(self, pictures: Tensor) -> dict[str, list[float]]:
-        """For each of 50 pictures: recognised (0 or 1), the distance to the nearest of its own prompt, fine detail, and of
-        pictures that are not square also repeated (0 or 1)."""
+        """For one picture of each prompt: recognised (0 or 1), the distance to the nearest of its own prompt, fine detail,
+        and of pictures that are not square also repeated (0 or 1)."""
         distance = self._to_each(F.interpolate(pictures, (self.trained, self.trained), mode="area"))
         said = {"fine": [round(value, 5) for value in fine_detail(pictures, self.trained).tolist()]}
         repeated = torch.zeros(len(pictures), dtype=torch.bool)

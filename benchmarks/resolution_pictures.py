@@ -88,7 +88,7 @@ def hires_fix(model: SmallModel, prompts: Sequence[str], height: int, width: int
 
 def measure(sizes: Sequence[str], anew: Sequence[str]) -> None:
     model = load()
-    judge = Judge(model)
+    judge = Judge.of(model)
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     control, seconds = draw_all(model, with_seed(CONTROL_SEED))
     results["device"] = device()

@@ -86,19 +86,16 @@ def _memory(one: Cost) -> str:
 
 def picture(method: Method) -> str:
     """Of speed and detail the perceptual distance to the plain picture, of size who is recognised beside plain."""
-    found = measured().get(method.name, ())
-    speeds = [one for one in found if isinstance(one, Speed)]
-    sizes = [one for one in found if isinstance(one, Size)]
-    changes_ = [one for one in found if isinstance(one, Change)]
-    if speeds:
-        nearest, farthest = min(speeds, key=lambda one: one.distance), max(one.distance for one in speeds)
-        return f"distance {nearest.distance:.3f} (fewer steps {nearest.fewer_steps:.3f}) to {farthest:.3f}"
-    if sizes:
-        at_two = next((one for one in sizes if one.size == SIZE), sizes[0])
-        return f"recognised {100 * at_two.recognised:.0f} % (plain {100 * at_two.plain:.0f} %) at {at_two.size}"
-    if changes_:
-        distances = [one.distance for one in changes_]
-        return f"distance {min(distances):.3f} to {max(distances):.3f} (another seed {changes_[0].other_seed:.3f})"
+    match measured().get(method.name, ()):
+        case [Speed(), *_] as found:
+            nearest, farthest = min(found, key=lambda one: one.distance), max(one.distance for one in found)
+            return f"distance {nearest.distance:.3f} (fewer steps {nearest.fewer_steps:.3f}) to {farthest:.3f}"
+        case [Size(), *_] as found:
+            at_two = next(one for one in found if one.size == SIZE)
+            return f"recognised {100 * at_two.recognised:.0f} % (plain {100 * at_two.plain:.0f} %) at {at_two.size}"
+        case [Change(), *_] as found:
+            distances = [one.distance for one in found]
+            return f"distance {min(distances):.3f} to {max(distances):.3f} (another seed {found[0].other_seed:.3f})"
     return "not measured"
 
 

@@ -62,19 +62,15 @@ class Change:
         setting: the knobs that were set, or `as it comes`.
         distance: perceptual distance (LPIPS) to the plain picture.
         other_seed: that of the plain U-Net with another seed.
-        recognised: share of the pictures in which the prompt's subject is recognised, 0 to 1.
         fine: fine detail over the plain pictures'.
         colour: colourfulness over the plain pictures'.
-        time: of the U-Net's evaluations over the plain U-Net's.
     """
 
     setting: str
     distance: float
     other_seed: float
-    recognised: float
     fine: float
     colour: float
-    time: float
 
 
 Measured = Speed | Size | Change

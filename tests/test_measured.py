@@ -36,7 +36,7 @@ def test_says_how_often_the_subject_is_recognised():
 
 
 def test_says_how_far_pictures_move():
-    change = Change("version=1", 0.0512, other_seed=0.31, recognised=1.0, fine=1.204, colour=0.981, time=1.0)
+    change = Change("version=1", 0.0512, other_seed=0.31, fine=1.204, colour=0.981)
     assert verdict([change]).endswith(
         "(another seed is 0.310 away): version=1: distance 0.051, fine detail 1.20, colour 0.98."
     )
