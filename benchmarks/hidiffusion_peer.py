@@ -28,7 +28,7 @@ from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 from torch import Tensor, nn
 
 from benchmarks.twins import diffusers_twin
-from lib_unetmod import HiDiffusion, inspect_unet, modified
+from lib_unetmod import HiDiffusion, inspect_unet, modified, moving_windows
 from lib_unetmod.methods import hi_diffusion
 
 sys.path.append(str(Path(__file__).parent.parent / "tests"))
@@ -83,7 +83,7 @@ def of_ours(family: str, given: dict, kind: str, quarters: int, raunet: bool, wi
     trained = 8 * min(given["x"].shape[-2:]) // (4 if kind == "extreme" else 2)
     config = HiDiffusion(raunet=raunet, windows=windows, above=0)
     with (
-        mock.patch.object(hi_diffusion, "quarters_to_shift", lambda number, draw: quarters),
+        mock.patch.object(moving_windows, "quarters_to_shift", lambda number, draw: quarters),
         # The trained size that is told below is no model's, and the published bounds stand.
         mock.patch.object(hi_diffusion, "at_trained_size", lambda progress, target: progress),
         modified(unet, [config], trained_size=trained),

@@ -14,6 +14,7 @@ streams         what is kept from one evaluation to the next, apart for each str
 tokens          height and width of the map whose tokens an attention sees
 tiling          rectangles of such a map: where to cut, cutting and joining
 windows         the quarters of a rolled map, as pieces
+moving_windows  self-attention within windows that lie elsewhere each time
 local_attention self-attention within pieces of a map
 target          the picture's size beside the trained one
 large           what methods for large pictures share

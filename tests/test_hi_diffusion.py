@@ -21,10 +21,11 @@ from lib_unetmod import (
     TokenDownsampling,
     inspect_unet,
     modified,
+    moving_windows,
     what_is_on,
 )
-from lib_unetmod.methods import hi_diffusion
-from lib_unetmod.methods.hi_diffusion import every_second, pooled, quarters_to_shift
+from lib_unetmod.methods.hi_diffusion import every_second, pooled
+from lib_unetmod.moving_windows import quarters_to_shift
 from lib_unetmod.patching import Edit, Installed
 from lib_unetmod.target import Target
 from lib_unetmod.tokens import grid, grid_is
@@ -382,7 +383,7 @@ def test_a_window_of_pooling_that_ends_before_it_starts_is_refused():
 @pytest.mark.parametrize("quarters", (0, 1, 2, 3))
 def test_windows_equal_loops_over_them(family, size, quarters, monkeypatch):
     host, step = HOSTS["a1111"], inputs(family, height=size[0], width=size[1])
-    monkeypatch.setattr(hi_diffusion, "quarters_to_shift", lambda number, draw: quarters)
+    monkeypatch.setattr(moving_windows, "quarters_to_shift", lambda number, draw: quarters)
     unet, expected = fresh(family), fresh(family)
     windowed(expected, family, size, [quarters] * (10 if family == "sdxl" else 5))
     with modified(unet, [HiDiffusion(above=0, raunet=False)]) as run:
@@ -419,8 +420,10 @@ def test_shifts_are_quarters_of_a_window():
 def test_no_two_shifts_in_a_row_are_the_same(monkeypatch):
     """Neither of one attention in two evaluations nor of two attentions in one; all four come up, from the seed alone."""
     seen, plain = [], window_shift
-    monkeypatch.setattr(hi_diffusion, "window_shift", lambda size, quarters: seen.append(quarters) or plain(size, quarters))
-    monkeypatch.setattr(hi_diffusion, "_windows", uncached)
+    monkeypatch.setattr(
+        moving_windows, "window_shift", lambda size, quarters: seen.append(quarters) or plain(size, quarters)
+    )
+    monkeypatch.setattr(moving_windows, "_windows", uncached)
 
     def shifts(seed):
         seen.clear()
@@ -444,7 +447,7 @@ def test_no_two_shifts_in_a_row_are_the_same(monkeypatch):
 
 
 def uncached(size, quarters, device, run):
-    return Windows(size, hi_diffusion.window_shift(size, quarters), device)
+    return Windows(size, moving_windows.window_shift(size, quarters), device)
 
 
 @pytest.mark.parametrize("family, levels, first", [("sd1", 1, 1), ("sd1", 3, 1), ("sdxl", 1, 2), ("sdxl", 2, 2)])

@@ -3,8 +3,8 @@
 HiDiffusion (Zhang et al. 2024, "HiDiffusion: Unlocking Higher-Resolution Creativity and Efficiency in Pretrained Diffusion
 Models"): RAU-Net, the resolution-aware U-Net (section 4.1), and MSW-MSA, modified shifted window attention (section 4.2).
 Deep levels that get larger maps than in training repeat what they drew; while the picture is laid out, RAU-Net hands them
-maps half as high and wide, and afterwards the U-Net is its own again. MSW-MSA saves time where maps are largest, at the
-first level that has attention.
+maps half as high and wide, and afterwards the U-Net is its own again. MSW-MSA (`moving_windows`) saves time where maps are
+largest, at the first level that has attention.
 
 Costs: nothing. Saves: while RAU-Net acts, three quarters of the deep levels' work; with windows, three quarters of the
 products of the attention they stand at. Changes: composition, meant to be that of a picture of the trained size.
@@ -27,15 +27,11 @@ take the convolution up to 0.4; SDXL takes it up to 0.16 and then pools up to 0.
 From 4 times on, on both sides, both act: up to 0.7 the one that SD1 (convolution) or SDXL (pooling) has as its first, up
 to 0.3 the other. The published code counts steps of its own sampler; here these are progress. For SDXL Turbo it pools up to
 0.5, and with ControlNet on SDXL it takes 0.5 for 0.4: what a U-Net cannot tell is left to the knobs. For models trained
-below 512 pixels all of it is later (`large.at_trained_size`).
+below 512 pixels all of it is later (`large.at_trained_size`). Where one side of a picture alone is longer than trained, that
+side alone is halved; the published code halves both, and hands on maps that are shorter than in training.
 
 What passes between blocks keeps the size that the host expects (`hand_over`), so that ControlNet's residuals act on the
 smaller maps too, by their mean over each cell.
-
-Windows are half as high and wide as the map, rolled by 0 to 3 quarters of a window. Of two evaluations in a row the one
-draws among even and the other among odd quarters, and so do two attentions in a row, so that the same windows never
-follow each other. Odd sizes are cut into unequal windows, exactly; the published code resizes such maps there and back.
-HyperTile's tiles lie within the windows, and token downsampling and merging work on what a window or tile holds.
 """
 
 from __future__ import annotations
@@ -44,13 +40,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..hand_over import HandOver, handed_over
 from ..large import LargeConfig, at_trained_size
-from ..local_attention import attend_in, holds_maps
+from ..moving_windows import in_moving_windows
 from ..patching import Edit
 from ..registry import ConfigError, knob, method
 from ..resize import resize
@@ -58,9 +53,7 @@ from ..run import Run
 from ..schedule import Window
 from ..skips import fit_upsample, note_skips, skip_size
 from ..target import Target
-from ..tokens import Grid, grid, note_grid
-from ..unet_map import Block, TransformerBlock, UNetMap
-from ..windows import Windows, window_shift
+from ..unet_map import Block, UNetMap
 
 _EXTREME = 4  # times the trained side, from which on both places act: 2048 pixels of SD1, 4096 of SDXL
 _MOST_BLOCKS = 11
@@ -202,10 +195,13 @@ def hi_diffusion(config: HiDiffusion, unet: UNetMap, run: Run) -> Iterator[Edit]
     if config.raunet:
         yield from _raunet(config, unet, run)
     if config.windows:
-        yield from _windowed(config, unet, run)
+        yield from in_moving_windows(_windowed_blocks(config, unet), run)
 
 
-# RAU-Net.
+def _windowed_blocks(config: HiDiffusion, unet: UNetMap) -> list[Block]:
+    first = min((block.level for block in unet.blocks if block.transformer_blocks), default=1)
+    count = 1 if config.auto else config.window_levels
+    return [block for block in unet.blocks if first <= block.level < first + count]
 
 
 def _raunet(config: HiDiffusion, unet: UNetMap, run: Run) -> Iterator[Edit]:
@@ -316,58 +312,3 @@ def _restored(output: Block, run: Run) -> Callable[..., Tensor]:
         return out if size in (None, tuple(out.shape[-2:])) else resize(out, size, "bicubic", run.wraps)
 
     return restore
-
-
-# Window attention.
-
-
-def _windowed(config: HiDiffusion, unet: UNetMap, run: Run) -> Iterator[Edit]:
-    first = min((block.level for block in unet.blocks if block.transformer_blocks), default=1)
-    count = 1 if config.auto else config.window_levels
-    blocks = [block for block in unet.blocks if first <= block.level < first + count]
-    # Where a model's attn1 looks at the prompt there is no map to cut.
-    inner = [one for block in blocks for one in block.transformer_blocks if _attends_to_itself(one)]
-    for block in blocks:
-        for layer in block.of_kind("attn"):
-            yield note_grid(layer, run)
-    for ordinal, one in enumerate(inner):
-        yield Edit(one.self_attention, _in_windows(ordinal, len(inner), run))
-
-
-def _attends_to_itself(inner: TransformerBlock) -> bool:
-    return not getattr(inner.module, "disable_self_attn", False)
-
-
-def _in_windows(ordinal: int, count: int, run: Run) -> Callable[..., Tensor]:
-    """The edit of the attention that is number `ordinal` of `count` in a walk."""
-
-    def attend(call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        size = grid(run)
-        if not holds_maps(size, x, *args, **kwargs):
-            run.note(
-                "HiDiffusion left some self-attentions whole: another extension gives them tokens or a mask that do not "
-                "belong to the picture's grid."
-            )
-            return call(x, *args, **kwargs)
-        windows = _windows(size, _quarters(ordinal, count, run), x.device, run)
-        return attend_in(windows, run, call, x, *args, **kwargs)
-
-    return attend
-
-
-def _quarters(ordinal: int, count: int, run: Run) -> int:
-    draws = torch.randint(2, (count,), generator=run.generator("hi_diffusion")).tolist()
-    return quarters_to_shift(run.clock.evaluation + ordinal, draws[ordinal])
-
-
-def quarters_to_shift(number: int, draw: int) -> int:
-    """0 to 3, of which `draw` (0 or 1) picks one of two: 0 and 2 for even numbers, 1 and 3 for odd ones."""
-    return number % 2 + 2 * draw
-
-
-def _windows(size: Grid, quarters: int, device: torch.device, run: Run) -> Windows:
-    """For the attentions of one walk to share."""
-    memory, key = run.traversal.memory, ("hi_diffusion", size, quarters, device)
-    if key not in memory:
-        memory[key] = Windows(size, window_shift(size, quarters), device)
-    return memory[key]
