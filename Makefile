@@ -18,6 +18,7 @@ demo: $(VENV)/demo
 test: $(VENV)/test
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
+	$(BIN)/lint-imports
 	$(BIN)/python tests/gradio_versions.py
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 

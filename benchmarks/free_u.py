@@ -22,8 +22,8 @@ from benchmarks import subjects
 from benchmarks.subjects import scaled_dot_product_attention
 from benchmarks.timing import device, in_turn, median, ratio, timed
 from lib_unetmod import FreeU, inspect_unet, modified
-from lib_unetmod.low_frequencies import scaled_frequencies
-from lib_unetmod.methods.free_u import Stage, reweighted
+from lib_unetmod.methods.detail.free_u import Stage, reweighted
+from lib_unetmod.parts.maps.low_frequencies import scaled_frequencies
 
 #: Rounds of what takes milliseconds, for each round of whole evaluations.
 SHORT_ROUNDS = 20

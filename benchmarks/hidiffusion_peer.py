@@ -28,8 +28,9 @@ from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 from torch import Tensor, nn
 
 from benchmarks.twins import diffusers_twin
-from lib_unetmod import HiDiffusion, inspect_unet, modified, moving_windows
-from lib_unetmod.methods import hi_diffusion
+from lib_unetmod import HiDiffusion, inspect_unet, modified
+from lib_unetmod.methods.resolution import hi_diffusion
+from lib_unetmod.parts.attention import shifted_windows as moving_windows
 
 sys.path.append(str(Path(__file__).parent.parent / "tests"))
 

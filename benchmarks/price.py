@@ -14,8 +14,8 @@ from torch import nn
 from benchmarks.subjects import sd15
 from benchmarks.timing import device
 from lib_unetmod import SkipBlocks, inspect_unet, modified
-from lib_unetmod.patching import Edit, Installed
-from lib_unetmod.run import _Applied, _while_active
+from lib_unetmod.core.patching import Edit, Installed
+from lib_unetmod.core.run import _Applied, _while_active
 
 CALLS = 20_000
 

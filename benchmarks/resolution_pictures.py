@@ -26,9 +26,9 @@ from benchmarks.judging import CONTROL_SEED, SAMPLER, STEPS, Judge, checks, draw
 from benchmarks.prompts import PROMPTS
 from benchmarks.timing import device
 from lib_unetmod import Config, DeepShrink, HiDiffusion, ScaleCrafter
-from lib_unetmod.measured import write_part
+from lib_unetmod.core.registry import method_of
 from lib_unetmod.playground.model import SmallModel, load
-from lib_unetmod.registry import method_of
+from lib_unetmod.settings.measured import write_part
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs" / "resolution.json"

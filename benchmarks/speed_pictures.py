@@ -25,9 +25,9 @@ from benchmarks.drawing import CFG, drawn
 from benchmarks.prompts import PROMPTS
 from benchmarks.timing import device
 from lib_unetmod import METHODS, Config
-from lib_unetmod.measured import write_part
 from lib_unetmod.playground.model import SmallModel, load
 from lib_unetmod.playground.samplers import SAMPLERS
+from lib_unetmod.settings.measured import write_part
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs" / "speed.json"

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from lib_unetmod import (  # noqa: E402  (the package lies beside this folder)
+from lib_unetmod import (  # noqa: E402
     METHODS,
     CDTuner,
     ColorMap,
@@ -31,10 +31,10 @@ from lib_unetmod import (  # noqa: E402  (the package lies beside this folder)
     TokenDownsampling,
     TokenMerging,
 )
+from lib_unetmod.core.registry import method_of  # noqa: E402
 from lib_unetmod.playground.comparing import compare  # noqa: E402
 from lib_unetmod.playground.model import load  # noqa: E402
 from lib_unetmod.playground.settings import Settings  # noqa: E402
-from lib_unetmod.registry import method_of  # noqa: E402
 
 FOLDER = ROOT / "docs" / "pictures" / "methods"
 SMALL = Settings(prompt="smiling cat", seed=2)

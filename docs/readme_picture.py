@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from lib_unetmod import SkipBlocks  # noqa: E402  (the package lies beside this folder)
+from lib_unetmod import SkipBlocks  # noqa: E402
 from lib_unetmod.playground.model import load  # noqa: E402
 from lib_unetmod.playground.sampling import draw  # noqa: E402
 from lib_unetmod.playground.settings import Settings  # noqa: E402

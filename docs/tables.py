@@ -20,8 +20,10 @@ from unets import FAMILIES, fresh  # noqa: E402
 
 from benchmarks.costs import Cost, costs  # noqa: E402
 from lib_unetmod import METHODS, ConfigError, modified  # noqa: E402
-from lib_unetmod.measured import Change, Size, Speed, measured  # noqa: E402
-from lib_unetmod.registry import SHARED_KNOBS, Knob, Method, knobs  # noqa: E402
+from lib_unetmod.core.config import SHARED_KNOBS, knobs  # noqa: E402
+from lib_unetmod.core.knobs import Knob  # noqa: E402
+from lib_unetmod.core.registry import Method  # noqa: E402
+from lib_unetmod.settings.measured import Change, Size, Speed, measured  # noqa: E402
 
 README = ROOT / "README.md"
 #: The setup of docs/costs.json whose figures the README shows.

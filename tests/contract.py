@@ -9,12 +9,13 @@ their own way.
 from __future__ import annotations
 
 from importlib import import_module
+from types import ModuleType
 
 import pytest
 from torch import nn
 
 from lib_unetmod import METHODS, Config
-from lib_unetmod.registry import method_of
+from lib_unetmod.core.registry import method_of
 
 
 def contract_configs(others_slow: bool = False) -> list:
@@ -24,7 +25,7 @@ def contract_configs(others_slow: bool = False) -> list:
     """
     params = []
     for name in METHODS:
-        tests = import_module(f"test_{name}")
+        tests = tests_of(name)
         if getattr(tests, "CONTRACT_REASON", ""):
             continue
         configs = tests.CONTRACT
@@ -35,14 +36,19 @@ def contract_configs(others_slow: bool = False) -> list:
     return params
 
 
+def tests_of(name: str) -> ModuleType:
+    """The test file of a method, which lies as the method's own file does."""
+    return import_module(f"tests.methods.{METHODS[name].group}.test_{name}")
+
+
 def resizes(config: Config) -> bool:
     """Whether the method changes the size of skip connections."""
-    return getattr(import_module(f"test_{method_of(config).name}"), "RESIZES", False)
+    return getattr(tests_of(method_of(config).name), "RESIZES", False)
 
 
 def neutral(config: Config) -> Config:
     """The same method with its own knobs at values that change nothing."""
-    return import_module(f"test_{method_of(config).name}").NEUTRAL
+    return tests_of(method_of(config).name).NEUTRAL
 
 
 def snapshot(unet: nn.Module) -> dict[str, tuple]:

@@ -18,8 +18,9 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 import gradio as gr
 
-from lib_unetmod.presets import Presets
-from lib_unetmod.registry import METHODS, knobs
+from lib_unetmod.core.config import knobs
+from lib_unetmod.core.registry import METHODS
+from lib_unetmod.settings.presets import Presets
 from lib_unetmod.webui.panel import Panel
 
 SELECTION = {"skip_blocks": {"middle": True, "blocks": ["in.4", "out.7.res"], "start": 0.25}}

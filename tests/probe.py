@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from lib_unetmod.patching import Edit
-from lib_unetmod.registry import METHODS, Config, knob, method
+from lib_unetmod.core.config import Config
+from lib_unetmod.core.knobs import knob
+from lib_unetmod.core.patching import Edit
+from lib_unetmod.core.registry import METHODS, method
 
 
 @dataclass(frozen=True, kw_only=True)

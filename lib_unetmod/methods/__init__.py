@@ -1,7 +1,10 @@
-"""One file a method. Importing this folder registers every method in it; there is no list to keep."""
+"""One file a method, in the folder of what it is for. A method imports core and parts, and no other method.
+
+Importing this folder registers every method; there is no list to keep.
+"""
 
 from importlib import import_module
-from pkgutil import iter_modules
+from pkgutil import walk_packages
 
-for _module in iter_modules(__path__):
-    import_module(f"{__name__}.{_module.name}")
+for _module in walk_packages(__path__, f"{__name__}."):
+    import_module(_module.name)

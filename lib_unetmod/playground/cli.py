@@ -22,8 +22,9 @@ from typing import Any, NoReturn
 from PIL import Image, UnidentifiedImageError
 from safetensors import SafetensorError
 
-from ..registry import Config, ConfigError
-from ..selection import Selection, configs_of
+from ..core.config import Config
+from ..core.knobs import ConfigError
+from ..settings.selection import Selection, configs_of
 from .model import CHECKPOINT, SmallModel, load
 from .samplers import SAMPLERS
 from .settings import Settings, SettingsError
@@ -104,7 +105,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 
 def _page(options: argparse.Namespace) -> None:
     model = _load(options)
-    from . import page  # gradio takes seconds to import
+    from . import page
 
     try:
         page.serve(model, options.host, options.port)

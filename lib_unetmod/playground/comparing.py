@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
-from ..registry import Config
+from ..core.config import Config
 from .distance import Distance, distance
 from .model import SmallModel
 from .sampling import Picture, Progress, draw, warm_up

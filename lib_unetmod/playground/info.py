@@ -7,8 +7,10 @@ from itertools import groupby
 
 from torch import nn
 
-from ..registry import METHODS, SHARED_KNOBS, Knob, Method, knobs
-from ..unet_map import Block, inspect_unet
+from ..core.config import SHARED_KNOBS, knobs
+from ..core.knobs import Knob
+from ..core.registry import METHODS, Method
+from ..core.unet_map import Block, inspect_unet
 from .model import SmallModel
 
 _WIDTH = 110

@@ -15,10 +15,10 @@ from PIL import Image
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..presets import Presets
-from ..selection import configs_of, summary
-from ..target import TRAINED, Target
-from ..unet_map import UNetMap, inspect_unet
+from ..core.target import TRAINED, Target
+from ..core.unet_map import UNetMap, inspect_unet
+from ..settings.presets import Presets
+from ..settings.selection import configs_of, summary
 from ..webui.panel import Panel
 from ..webui.sight import Sight
 from . import report

@@ -12,8 +12,8 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from ..registry import Config
-from ..run import Guidance, Run, modified
+from ..core.config import Config
+from ..core.run import Guidance, Run, modified
 from .model import SmallModel
 from .samplers import Course
 from .settings import Settings

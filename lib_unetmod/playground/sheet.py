@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-from ..registry import Config
-from ..selection import summary
+from ..core.config import Config
+from ..settings.selection import summary
 from .comparing import Comparison
 from .report import settings_line
 from .sampling import Picture

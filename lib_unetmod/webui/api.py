@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..registry import METHODS
-from ..selection import Selection
+from ..core.registry import METHODS
+from ..settings.selection import Selection
 from . import controls
 from .settings import Defaults
 

@@ -10,8 +10,10 @@ from typing import Any
 
 import gradio as gr
 
-from ..registry import METHODS, ConfigError, Knob, Method, knobs
-from ..selection import Selection
+from ..core.config import knobs
+from ..core.knobs import ConfigError, Knob
+from ..core.registry import METHODS, Method
+from ..settings.selection import Selection
 
 SWITCH = "switch"
 GROUPS = ("speed", "resolution", "detail")

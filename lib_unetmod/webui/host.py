@@ -15,9 +15,9 @@ import gradio as gr
 from modules import devices, processing, shared
 from torch import Tensor, nn
 
-from ..run import Guidance
-from ..target import TRAINED, Target
-from ..unet_map import UNetMap, UnsupportedUNet, inspect_unet
+from ..core.run import Guidance
+from ..core.target import TRAINED, Target
+from ..core.unet_map import UNetMap, UnsupportedUNet, inspect_unet
 
 try:
     from modules import sd_models

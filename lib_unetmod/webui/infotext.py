@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..registry import METHODS, Config
-from ..selection import INFOTEXT_NOTE, INFOTEXT_PREFIX, from_infotext, to_infotext
+from ..core.config import Config
+from ..core.registry import METHODS
+from ..settings.selection import INFOTEXT_NOTE, INFOTEXT_PREFIX, from_infotext, to_infotext
 from . import controls, host
 
 

@@ -14,9 +14,9 @@ from typing import Any
 import gradio as gr
 from modules import scripts
 
-from ..presets import Presets
-from ..target import Target
-from ..unet_map import UNetMap
+from ..core.target import Target
+from ..core.unet_map import UNetMap
+from ..settings.presets import Presets
 from . import controls, host, settings
 from .infotext import Restore
 from .panel import Panel

@@ -14,10 +14,12 @@ from typing import Any
 import gradio as gr
 from gradio.context import Context
 
-from ..measured import measured, verdict
-from ..presets import Presets
-from ..registry import SHARED_KNOBS, Config, ConfigError, Method, knobs
-from ..selection import Selection
+from ..core.config import SHARED_KNOBS, Config, knobs
+from ..core.knobs import ConfigError
+from ..core.registry import Method
+from ..settings.measured import measured, verdict
+from ..settings.presets import Presets
+from ..settings.selection import Selection
 from . import controls
 from .preset_row import PresetRow
 from .sight import Sight

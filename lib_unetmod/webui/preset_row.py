@@ -15,7 +15,7 @@ from typing import Any
 import gradio as gr
 from gradio.context import Context
 
-from ..presets import BUILT_IN, Preset, PresetError, Presets
+from ..settings.presets import BUILT_IN, Preset, PresetError, Presets
 from . import controls
 
 _Updates = dict[gr.components.Component, Any]

@@ -12,12 +12,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..patching import what_is_on
-from ..registry import Config, ConfigError
-from ..run import Run, modified
-from ..selection import configs_of
-from ..together import conflict
-from ..unet_map import UnsupportedUNet
+from ..core.composition import conflict
+from ..core.config import Config
+from ..core.knobs import ConfigError
+from ..core.patching import what_is_on
+from ..core.run import Run, modified
+from ..core.unet_map import UnsupportedUNet
+from ..settings.selection import configs_of
 from . import host, infotext
 from .api import Choice
 

@@ -12,8 +12,10 @@ from typing import Any
 
 from modules import shared
 
-from ..registry import METHODS, SHARED_KNOBS, ConfigError, Method, knobs
-from ..selection import Selection, knobs_in_line
+from ..core.config import SHARED_KNOBS, knobs
+from ..core.knobs import ConfigError
+from ..core.registry import METHODS, Method
+from ..settings.selection import Selection, knobs_in_line
 from . import controls, host
 
 SECTION = ("unetmod", "UNet Mod")

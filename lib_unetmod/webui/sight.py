@@ -8,8 +8,8 @@ from typing import Any
 
 import gradio as gr
 
-from ..target import Target
-from ..unet_map import UNetMap
+from ..core.target import Target
+from ..core.unet_map import UNetMap
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 from modules import scripts
 
-from ..registry import Knob
+from ..core.knobs import Knob
 from . import controls, host
 from .panel import TITLE
 

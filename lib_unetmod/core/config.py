@@ -1,0 +1,125 @@
+"""What the settings of every method share: a frozen dataclass whose fields carry their knobs."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import Field, asdict, dataclass, fields
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, get_type_hints
+
+from .knobs import PARSERS, ConfigError, Knob, knob, shortened
+from .schedule import Window
+from .target import Target
+
+if TYPE_CHECKING:
+    from .unet_map import UNetMap
+
+C = TypeVar("C", bound="Config")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What every method's settings share. Frozen; checked on creation, which raises `ConfigError`."""
+
+    title: ClassVar[str]
+
+    start: float = knob(0.0, "Start", "Acts from this progress on: 0 = pure noise, 1 = clean.", low=0, high=1, step=0.01)
+    end: float = knob(1.0, "End", "Acts up to this progress; 1 takes in the last evaluation.", low=0, high=1, step=0.01)
+    first_pass: bool = knob(True, "txt2img", "Acts in the first pass of txt2img.")
+    hires_pass: bool = knob(True, "hires fix", "Acts in the second pass of hires fix.")
+    img2img: bool = knob(True, "img2img", "Acts in img2img and inpainting.")
+
+    def __post_init__(self) -> None:
+        for knob_ in knobs(type(self)):
+            try:
+                object.__setattr__(self, knob_.name, knob_.parse(getattr(self, knob_.name)))
+            except ConfigError as error:
+                raise ConfigError(f"{type(self).__name__}: {error}") from None
+        if self.start > self.end:
+            raise ConfigError(
+                f"{type(self).__name__}: start is {self.start:g} and end is {self.end:g}; start must not be above end."
+            )
+
+    @property
+    def window(self) -> Window:
+        return Window(self.start, self.end)
+
+    def acts_in(self, pass_name: str) -> bool:
+        """Whether the method acts in the pass "first", "hires" or "img2img"."""
+        return {"first": self.first_pass, "hires": self.hires_pass, "img2img": self.img2img}[pass_name]
+
+    def overlaps(self, other: Config) -> bool:
+        """Whether both act in one pass at one progress."""
+        passes = ("first_pass", "hires_pass", "img2img")
+        together = any(getattr(self, name) and getattr(other, name) for name in passes)
+        return together and max(self.start, other.start) < min(self.end, other.end)
+
+    @property
+    def neutral(self) -> bool:
+        """Whether these settings change nothing, so that nothing is installed. Methods refine `changes_nothing`."""
+        passes = (self.first_pass, self.hires_pass, self.img2img)
+        return self.window.empty or not any(passes) or self.changes_nothing()
+
+    def changes_nothing(self) -> bool:
+        """Whether the method's own knobs are at values that leave the U-Net as it is."""
+        raise NotImplementedError
+
+    def summary(self) -> str:
+        """A few words for the closed panel: what is on, and in which window when it is not all of it."""
+        window = "" if self.window.always else f" {self.start:g}-{self.end:g}"
+        return f"{type(self).title}{window}"
+
+    def settled(self: C, unet: UNetMap, target: Target) -> C:
+        """These settings with everything decided that they leave to the U-Net and the picture's size."""
+        return self
+
+    @property
+    def automatic(self) -> bool:
+        """Whether they leave something to them."""
+        return False
+
+    def phase(self, progress: float) -> Hashable:
+        """What the method does at this progress, for one that does different things within its window.
+
+        What caches keep from evaluations in one phase is not for those in another.
+        """
+        return None
+
+    def held_back(self, target: Target) -> str:
+        """Why the method leaves pictures of this size alone, as one sentence; empty where it acts on them."""
+        return ""
+
+    def values(self) -> dict[str, Any]:
+        """Every knob's value by name, of plain JSON types."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_values(cls: type[C], values: Mapping[str, Any]) -> C:
+        """The config with these knobs set and the others at their defaults; `values` may come from anywhere.
+
+        Raises:
+            ConfigError: for a name or a value that the method does not have.
+        """
+        known = [knob_.name for knob_ in knobs(cls)]
+        unknown = [str(name) for name in values if name not in known]
+        if unknown:
+            raise ConfigError(f"{cls.__name__} has no knob {shortened(unknown[0])}; it has {', '.join(known)}.")
+        return cls(**values)
+
+
+SHARED_KNOBS = tuple(f.name for f in fields(Config))
+
+
+@cache
+def knobs(config: type[Config]) -> tuple[Knob, ...]:
+    """The knobs of a config class, its own first and the ones every method shares last."""
+    types = get_type_hints(config)
+
+    def complete(f: Field) -> Knob:
+        declared = f.metadata["knob"]
+        of_type = types[f.name]
+        plain = of_type if isinstance(of_type, type) and of_type in PARSERS else tuple
+        return Knob(**{**vars(declared), "name": f.name, "default": f.default, "type": plain})
+
+    ordered = sorted(fields(config), key=lambda f: f.name in SHARED_KNOBS)
+    return tuple(complete(f) for f in ordered)

@@ -1,0 +1,62 @@
+"""How a method joins: `@method` registers its config and the function that yields its edits; nothing else lists them."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from .config import Config
+from .knobs import ConfigError
+from .patching import Edit
+
+#: `edits(config, unet_map, run)`, called when a run is entered; raises ConfigError for what the U-Net does not have.
+Edits = Callable[..., Iterable[Edit]]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A registered method. `group` is "speed", "resolution" or "detail"; a lower `order` stands further outside.
+
+    `excludes` gives the reason, as the end of a sentence, for each other method with which it cannot act at one time.
+    """
+
+    name: str
+    title: str
+    group: str
+    order: int
+    config: type[Config]
+    edits: Edits
+    excludes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def idea(self) -> str:
+        """The first sentence of the method's file."""
+        text = sys.modules[self.config.__module__].__doc__ or ""
+        return re.split(r"(?<=\.)\s", text.strip(), maxsplit=1)[0].replace("\n", " ")
+
+
+METHODS: dict[str, Method] = {}
+
+
+def method(
+    config: type[Config], *, title: str, group: str, order: int, excludes: Mapping[str, str] | None = None
+) -> Callable[[Edits], Edits]:
+    """Register the decorated function, which yields the edits for a config, under the config's snake-case name."""
+
+    def register(edits: Edits) -> Edits:
+        name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", config.__name__).lower()
+        config.title = title
+        METHODS[name] = Method(name, title, group, order, config, edits, dict(excludes or {}))
+        return edits
+
+    return register
+
+
+def method_of(config: Config) -> Method:
+    """The method a config belongs to."""
+    for candidate in METHODS.values():
+        if candidate.config is type(config):
+            return candidate
+    raise ConfigError(f"{type(config).__name__} is no config of a registered method.")

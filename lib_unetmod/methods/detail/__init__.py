@@ -1,0 +1,1 @@
+"""Methods that change detail, contrast and colours."""

@@ -1,0 +1,249 @@
+"""More or less detail by what the first convolution and the last norm answer, and the finished picture's colours moved.
+
+CD-Tuner (hako-mikan 2023, github.com/hako-mikan/sd-webui-cd-tuner). Detail 1 makes the weight of the first convolution
+smaller and its bias larger, detail 2 those of the group norm before the last convolution; contrast adds to the first channel
+of the prediction. Numbers mean what they mean there, but no weight is edited: each is what the layer's answer to the map and
+its answer to zeros add up to (`affine`).
+
+Costs: a few products of small maps; colour, contrast 2, brightness and saturation cost nothing to speak of. Changes: detail
+comes with noise, and with the composition where it acts early.
+
+Colours, contrast 2 and brightness are constants that the latent's channels are moved by (`latent_colors`). The original
+subtracts them from the prediction two steps before the end, of which a picture gets as much as those steps remove noise, and
+none in a single step. Here they are subtracted where the finished latent enters the autoencoder: once, at any number of
+steps, with any sampler, however cond and uncond are called. Saturation multiplies weights of the autoencoder's decoder. Both
+act in the last of a picture's passes alone: what hires fix decodes and encodes between its passes is left as it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...core.config import Config
+from ...core.knobs import ConfigError, knob
+from ...core.patching import Edit
+from ...core.registry import method
+from ...core.run import Finishing, Run
+from ...core.unet_map import UNetMap
+from ...parts.convolution.affine import rescaled
+from ...parts.latents.latent_colors import colors_of
+
+_UNIT = 0.02  # of the latent for 1 on a slider
+_BEFORE_THE_END = 20 / 3  # by how much more it counts on the finished latent
+#: How much of the decoder's weights 1 on a slider is, and which they are.
+_SATURATION = 0.075, ("up.1.upsample.conv", "up.0.block.0.nin_shortcut")
+_SATURATION_2 = 0.02, ("up.3.upsample.conv", "up.2.upsample.conv", "up.1.block.0.nin_shortcut", "conv_in", "conv_out")
+
+
+def _detail(default: float, label: str, help: str, rarely: bool = False) -> Any:
+    return knob(default, label, help, low=-10, high=10, step=0.1, rarely=rarely)
+
+
+def _finish(label: str, help: str) -> Any:
+    return knob(0.0, label, help, low=-20, high=20, step=0.1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CDTuner(Config):
+    """Sliders as in CD-Tuner, 0 = as it is. Start and end hold for detail and contrast."""
+
+    detail1: float = _detail(
+        3.0,
+        "Detail 1",
+        "Above 0 more detail and more noise, below 0 flatter and softer, by the first convolution. Changes the composition "
+        "where it acts early.",
+    )
+    detail2: float = _detail(0.0, "Detail 2", "The same by the last norm, which leaves the composition more as it is.")
+    hires_own: bool = knob(
+        False,
+        "Own detail in hires fix",
+        "The second pass of hires fix has the two values below instead of those above.",
+        rarely=True,
+    )
+    hires_detail1: float = _detail(
+        0.0, "Detail 1, hires fix", "Detail 1 in the second pass, where it has its own.", rarely=True
+    )
+    hires_detail2: float = _detail(
+        0.0, "Detail 2, hires fix", "Detail 2 in the second pass, where it has its own.", rarely=True
+    )
+    hires_scaling: bool = knob(
+        False,
+        "Detail grows with hires fix",
+        "In the second pass both details are multiplied by its pixels over those of the first: by 4 at twice the side.",
+        rarely=True,
+    )
+    contrast: float = knob(
+        0.0,
+        "Contrast",
+        "On the way, in every evaluation, which changes the drawing too: above 0 darker and with more contrast.",
+        low=-20,
+        high=20,
+        step=0.1,
+    )
+    contrast2: float = _finish(
+        "Contrast 2",
+        "The same on the finished picture. From here on all act on what the last pass drew, whatever start and end are.",
+    )
+    brightness: float = _finish("Brightness", "Below 0 darker, above 0 brighter.")
+    color1: float = _finish("Cyan - Red", "Below 0 to cyan, above 0 to red.")
+    color2: float = _finish("Magenta - Green", "Below 0 to magenta, above 0 to green.")
+    color3: float = _finish("Yellow - Blue", "Below 0 to yellow, above 0 to blue.")
+    saturation: float = _finish("Saturation", "By two of the last convolutions of the autoencoder's decoder.")
+    saturation2: float = _finish("Saturation 2", "Weaker, by five convolutions from its first to its last.")
+
+    def changes_nothing(self) -> bool:
+        return not (self._on_the_way or self._on_the_finished)
+
+    @property
+    def _on_the_way(self) -> bool:
+        return any((*self._details(1), *self._details(2), self.contrast))
+
+    @property
+    def _on_the_finished(self) -> bool:
+        return any((self.contrast2, *self._colors, self.saturation, self.saturation2))
+
+    @property
+    def _colors(self) -> tuple[float, ...]:
+        return self.brightness, self.color1, self.color2, self.color3
+
+    def _details(self, number: int) -> tuple[float, float]:
+        """The value of detail 1 or 2 in hires fix's second pass, and elsewhere."""
+        elsewhere, own = ((self.detail1, self.hires_detail1), (self.detail2, self.hires_detail2))[number - 1]
+        return own if self.hires_own else elsewhere, elsewhere
+
+    def detail(self, number: int, pass_name: str, enlargement: float) -> float:
+        """The value of detail 1 or 2 in a pass that has `enlargement` pixels for one of the first pass."""
+        hires, elsewhere = self._details(number)
+        if pass_name != "hires":
+            return elsewhere
+        return hires * enlargement if self.hires_scaling else hires
+
+    def summary(self) -> str:
+        values = {
+            "detail": (self.detail1, self.detail2),
+            "contrast": (self.contrast, self.contrast2),
+            "brightness": (self.brightness,),
+            "colour": (self.color1, self.color2, self.color3),
+            "saturation": (self.saturation, self.saturation2),
+        }
+        parts = [f"{name} {'/'.join(f'{one:g}' for one in ones)}" for name, ones in values.items() if any(ones)]
+        window = "" if self.window.always else f" {self.start:g}-{self.end:g}"
+        return f"{', '.join(parts) or 'CD-Tuner'}{window}"
+
+
+# Inside the caches: where they leave the first convolution out, so is its edit.
+@method(CDTuner, title="CD-Tuner", group="detail", order=71)
+def cd_tuner(config: CDTuner, unet: UNetMap, run: Run) -> Iterator[Edit]:
+    """Edits of the first convolution, the last norm and the last convolution, and of the autoencoder."""
+    if any(config._details(1)):
+        yield Edit(unet.input_blocks[0].layers[0].module, _detailed(config, 1, run))
+    if any(config._details(2)):
+        yield Edit(_present(unet.out_norm, "detail2"), _detailed(config, 2, run))
+    if config.contrast:
+        yield Edit(_present(unet.out_conv, "contrast"), _plus((config.contrast * _UNIT, 0.0, 0.0, 0.0)))
+    if config._on_the_finished:
+        yield from _finishing(config, unet, run)
+
+
+def moved_by(config: CDTuner, family: str) -> tuple[float, ...]:
+    """What the published way subtracts from the four channels of a latent, for contrast 2, brightness and colours."""
+    channels = (config.contrast2, *colors_of(family).away(config._colors))
+    return tuple(_UNIT * _BEFORE_THE_END * one for one in channels)
+
+
+def _present(module: nn.Module | None, name: str) -> nn.Module:
+    if module is None:
+        raise ConfigError(f"CDTuner: this U-Net does not end in a group norm and a convolution; set {name} to 0.")
+    return module
+
+
+def _detailed(config: CDTuner, number: int, run: Run) -> Callable[..., Tensor]:
+    def detailed(call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        detail = config.detail(number, run.pass_name, _enlargement(config, run))
+        if not detail:
+            return call(x, *args, **kwargs)
+        return rescaled(lambda maps: call(maps, *args, **kwargs), x, weight=1 - 0.01 * detail, bias=1 + 0.02 * detail)
+
+    return detailed
+
+
+def _enlargement(config: CDTuner, run: Run) -> float:
+    """Pixels of this pass for one of the first."""
+    if not config.hires_scaling or run.pass_name != "hires":
+        return 1.0
+    if run.first_size is None:
+        run.note("CD-Tuner's detail does not grow with hires fix: there was no first pass; switch hires_scaling off.")
+        return 1.0
+    return math.prod(run.traversal.latent_size) / math.prod(run.first_size)
+
+
+def _plus(constants: Sequence[float]) -> Callable[..., Tensor]:
+    """Adds a constant to each channel of what a module answers."""
+
+    def added(call: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        out = call(*args, **kwargs)
+        return out + _channels(constants, out)
+
+    return added
+
+
+def _less(constants: Sequence[float]) -> Callable[..., Tensor]:
+    """Subtracts a constant from each channel of what a module is given."""
+
+    def lessened(call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return call(x - _channels(constants, x), *args, **kwargs)
+
+    return lessened
+
+
+def _channels(constants: Sequence[float], like: Tensor) -> Tensor:
+    constants = [*constants, *[0.0] * (like.shape[1] - len(constants))]
+    return torch.tensor(constants, device=like.device, dtype=like.dtype).view(1, -1, 1, 1)
+
+
+# The autoencoder.
+
+
+def _finishing(config: CDTuner, unet: UNetMap, run: Run) -> Iterator[Edit]:
+    decoder = getattr(run.vae, "decoder", None)
+    entry = _entry(run.vae)
+    if entry is None or decoder is None:
+        run.note(
+            "CD-Tuner's colours, brightness, contrast 2 and saturation do not act, because no full autoencoder decodes: "
+            "choose Full for VAE type for decode in Settings, VAE."
+        )
+        return
+    moved = moved_by(config, unet.family)
+    if any(moved):
+        yield Finishing(entry, _less([one / colors_of(unet.family).scale_factor for one in moved]))
+    for value, (unit, places) in ((config.saturation, _SATURATION), (config.saturation2, _SATURATION_2)):
+        found = [module for place in places if (module := _at(decoder, place)) is not None] if value else []
+        if len(found) < len(places) and value:
+            run.note(f"Saturation is weaker here: this autoencoder has {len(found)} of the {len(places)} layers it acts on.")
+        for module in found:
+            yield Finishing(module, _weighted(1 + unit * value))
+
+
+def _entry(vae: nn.Module | None) -> nn.Module | None:
+    """The layer that a latent, in the autoencoder's own numbers, enters first on its way to a picture."""
+    first = getattr(vae, "post_quant_conv", None)
+    return first if isinstance(first, nn.Module) else _at(getattr(vae, "decoder", None), "conv_in")
+
+
+def _at(module: Any, path: str) -> nn.Module | None:
+    for name in path.split("."):
+        module = getattr(module, name, None)
+    return module if isinstance(module, nn.Module) else None
+
+
+def _weighted(factor: float) -> Callable[..., Tensor]:
+    def weighted(call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return rescaled(lambda maps: call(maps, *args, **kwargs), x, weight=factor, bias=1.0)
+
+    return weighted

@@ -1,0 +1,190 @@
+"""Regions of the picture are pushed toward colours in the first evaluations, so that what is drawn there takes them up.
+
+The colour map of CD-Tuner (hako-mikan 2023, github.com/hako-mikan/sd-webui-cd-tuner). While there is little but noise, the
+noise is coloured: in each region a part of the latent's colour channels is taken away and the colour put in its place, with
+the opposite sign for the negative prompt, so that guidance pushes the same way. A prompt decides what is there to take the
+colour up; it is not painted.
+
+Costs: nothing to speak of. Changes: colours of regions, and the composition with them.
+
+In region k, with colour c_k and by a share r_k of the latent, the input u of the U-Net becomes (1 - r_k) u - c_k r_k mean|u|
+for the prompt and (1 - r_k) u + c_k r_k mean|u| for the negative prompt. As in the original, the clean latent that the
+prediction means is that of the changed input: hosts compute it with their own, so the prediction makes up for the
+difference (`noise`). The original's share depends on how many steps it acts in; here it is what that gives in each of two,
+and the window takes the place of counting: the same part of the way at any number of steps.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...core.config import Config
+from ...core.knobs import ConfigError, knob
+from ...core.noise import input_in_output
+from ...core.patching import Edit
+from ...core.registry import method
+from ...core.run import Run
+from ...core.unet_map import UNetMap
+from ...parts.latents.latent_colors import Color, Vector, parse_color
+from ...parts.latents.regions import Region, parse_regions
+
+_KEY = "what the colour map added to the input"
+_COLORED = slice(1, 4)  # the channels of a latent that hold colour
+#: Published: strength / 2, times 0.85 for two steps, times 1 / (1 + (1 + step)^1.5 / 10), which is 0.84 on average in them.
+_SHARE = 0.5 * 0.85 * 0.84
+_UNIT = 0.02 * 6  # of the mean of a channel, for 1 on a slider
+_SECOND_PASS = 0.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColorMap(Config):
+    """Which parts of the picture are pushed toward which colours, and how far."""
+
+    regions: str = knob(
+        "1,1",
+        "Regions",
+        "Ratios of the parts, such as 1,1 or 3,1,2. With | there are groups, each beginning with its own share: 1,2,1|2,1.",
+    )
+    split: str = knob(
+        "columns",
+        "Split",
+        "columns: parts lie side by side and groups beneath each other; rows: the other way round.",
+        choices=("columns", "rows"),
+    )
+    colors: str = knob(
+        "blue|orange",
+        "Colours",
+        "One for each region, with | between them: a name (red, light blue, none), #ff8000, or three numbers, cyan - red, "
+        "magenta - green and yellow - blue, 5 being a full colour; with four the first is brightness.",
+    )
+    strength: float = knob(
+        1.0, "Strength", "How far they are pushed, a quarter as far in hires fix; 0 = off.", low=0, high=2, step=0.1
+    )
+    end: float = knob(
+        0.15,
+        "End",
+        "Acts up to this progress: 0.15 are the first three of 20 steps. img2img and hires fix begin later, where it has to "
+        "be higher; 1 = clean.",
+        low=0,
+        high=1,
+        step=0.01,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("regions", "colors"):
+            # An infotext keeps ; for itself.
+            object.__setattr__(self, name, getattr(self, name).replace(";", "|").strip())
+        regions = self._parsed("regions", self.regions, lambda text: parse_regions(text, self.split))
+        colors = [self._parsed("colors", text, parse_color) for text in self.colors.split("|")]
+        if len(regions) != len(colors):
+            raise ConfigError(
+                f"ColorMap: colors are {len(colors)} and regions are {len(regions)}; give each one, none for no colour."
+            )
+
+    @staticmethod
+    def _parsed(name: str, text: str, parse: Callable[[str], Any]) -> Any:
+        if re.search(r"[^\w\s#.,|+-]", text):
+            raise ConfigError(f"ColorMap: {name} has characters other than letters, digits and #.,|+-; leave them out.")
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise ConfigError(f"ColorMap: {name} cannot be read: {error}.") from None
+
+    def areas(self) -> tuple[tuple[Region, Color], ...]:
+        """Each region with its colour."""
+        colors = (parse_color(text) for text in self.colors.split("|"))
+        return tuple(zip(parse_regions(self.regions, self.split), colors, strict=True))
+
+    def changes_nothing(self) -> bool:
+        return not self.strength or all(color == parse_color("none") for _, color in self.areas())
+
+    def summary(self) -> str:
+        return f"colours {self.colors}{'' if self.window.always else f' {self.start:g}-{self.end:g}'}"
+
+
+# Inside the guidance rows, so that it knows which rows are left, and outside what adds rows of its own.
+@method(ColorMap, title="Colour map", group="detail", order=2)
+def color_map(config: ColorMap, unet: UNetMap, run: Run) -> Iterator[Edit]:
+    """An edit of the first layer, which colours its input, and one of the last layers, which make up for it."""
+    if unet.out is None or unet.in_channels < _COLORED.stop:
+        raise ConfigError("ColorMap: this U-Net does not take and give latents of four channels; set strength to 0.")
+
+    def coloring(call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if run.traversal.stream is None:
+            return call(x, *args, **kwargs)  # a picture of ControlNet's
+        strength = config.strength * (_SECOND_PASS if run.pass_name == "hires" else 1.0)
+        areas = tuple((region, color.away(unet.family)) for region, color in config.areas())
+        taken, put = _fields(areas, strength, (x.shape[-2], x.shape[-1]))
+        latent = x[:, _COLORED].float()
+        added = added_to(latent, taken.to(x.device), put.to(x.device), signs(run, len(x)))
+        run.traversal.memory[_KEY] = added
+        x = x.clone()
+        x[:, _COLORED] = latent + added
+        return call(x, *args, **kwargs)
+
+    def making_up(call: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        out = call(*args, **kwargs)
+        added = run.traversal.memory.pop(_KEY, None)
+        if added is None:
+            return out
+        added = _of_all_rows(added, len(out), run)
+        out = out.clone()
+        out[:, _COLORED] -= (input_in_output(run.clock.progress, run.prediction) * added).to(out.dtype)
+        return out
+
+    yield Edit(unet.input_blocks[0].layers[0].module, coloring)
+    yield Edit(unet.out, making_up)
+
+
+def added_to(latent: Tensor, taken: Tensor, put: Tensor, signs: list[int]) -> Tensor:
+    """What colours add to the colour channels (B, 3, H, W) of latents.
+
+    Args:
+        taken: (H, W), the share of the latent that goes.
+        put: (3, H, W), what comes in its place in means of a channel's size, for a conditional row.
+        signs: (B,) 1 for the prompt's rows and -1 for the negative prompt's.
+    """
+    means = latent.abs().mean((-2, -1), keepdim=True)
+    return torch.tensor(signs, device=latent.device).view(-1, 1, 1, 1) * put * means - taken * latent
+
+
+def signs(run: Run, batch: int) -> list[int]:
+    """For each row of a call, 1 for the prompt's and -1 for the negative prompt's; 1 where it is not known."""
+    guidance = run.guidance
+    if guidance is None or not guidance.partner:
+        run.note(
+            "The colour map takes every row for the prompt's, which is weaker, because it is not said which rows are the "
+            "negative prompt's: turn on Batch cond/uncond in Settings, Optimizations, and leave out AND in prompts."
+        )
+    elif len(guidance.partner) == batch:
+        return [1 if row == of else -1 for row, of in enumerate(guidance.partner)]
+    return [1] * batch  # the negative prompt's rows are left out
+
+
+def _of_all_rows(added: Tensor, batch: int, run: Run) -> Tensor:
+    """`added` for all rows of the answer, where rows were left out and filled with those of their partners."""
+    if len(added) == batch or run.guidance is None:
+        return added
+    kept = sorted(set(run.guidance.partner))
+    return added[[kept.index(of) for of in run.guidance.partner]]
+
+
+@lru_cache(maxsize=8)
+def _fields(areas: tuple[tuple[Region, Vector], ...], strength: float, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """What regions take (H, W) and put (3, H, W), on the CPU; a cell on an edge gets its part of each."""
+    with torch.inference_mode(False):  # or they could be used in no other mode later
+        taken, put = torch.zeros(size), torch.zeros(3, *size)
+        for region, away in areas:
+            share = min(strength * _SHARE * sum(map(abs, away)) / 10, 1.0)
+            covered = share * region.share(size, taken)
+            taken += covered
+            put -= _UNIT * covered * torch.tensor(away).view(3, 1, 1)
+        return taken, put

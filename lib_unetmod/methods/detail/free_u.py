@@ -1,0 +1,267 @@
+"""On the way up, what the U-Net has understood is made stronger, and the coarse shapes it copies from the way down weaker.
+
+FreeU (Si et al. 2023, "FreeU: Free Lunch in Diffusion U-Net"). An output block gets the backbone `h`, which removes noise,
+and a skip connection, which hands on detail and makes the backbone's say smaller. Half of the backbone's channels are
+multiplied by b, and the lowest frequencies of the skip connection by s. Version 1, the first one published, multiplies
+every cell alike. Version 2 multiplies most where the channels' mean is highest in its map and not where it is lowest:
+
+    1 + (b - 1) (m - min m) / (max m - min m),    m the mean over all channels of h
+
+Where that mean is the same everywhere nothing stands out, and version 2 leaves the map alone.
+
+Stages go by the backbone's channels, as in the published code: 4 times the U-Net's width is stage 1 and 2 times stage 2. The
+third stage (the width itself), the window of channels, the cutoff and the factor above it are those of ljleb's extension,
+whose window differs by one channel.
+
+Costs: nothing to speak of. Changes: composition and contrast, early; with a large b colours burn and textures go flat.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...core.config import Config
+from ...core.knobs import ConfigError, knob
+from ...core.patching import Edit
+from ...core.registry import method
+from ...core.run import Run
+from ...core.target import Target
+from ...core.unet_map import Block, UNetMap
+from ...parts.maps.low_frequencies import scaled_frequencies
+
+#: Channels of each stage's backbone over the U-Net's width, by which the publication knows its stages.
+_WIDTHS = (4, 2, 1)
+#: How many last digits of a usual number the mean may differ from cell to cell where the map is the same in all of them.
+_ROUNDED = 2
+#: A factor that is left to the preset.
+BY_PRESET = -1.0
+
+#: b1, b2, s1 and s2 by version and model, from the publication's README as it stood with each version. It gave none for
+#: SD1.5 in version 1, and for SDXL pointed to its users' findings, which are taken as ljleb's extension has them.
+PUBLISHED = {
+    (1, "SD1.4"): (1.2, 1.4, 0.9, 0.2),
+    (1, "SD1.5"): (1.2, 1.4, 0.9, 0.2),
+    (1, "SD2.1"): (1.1, 1.2, 0.9, 0.2),
+    (1, "SDXL"): (1.1, 1.2, 0.6, 0.4),
+    (2, "SD1.4"): (1.3, 1.4, 0.9, 0.2),
+    (2, "SD1.5"): (1.5, 1.6, 0.9, 0.2),
+    (2, "SD2.1"): (1.4, 1.6, 0.9, 0.2),
+    (2, "SDXL"): (1.3, 1.4, 0.9, 0.2),
+}
+_OF_FAMILY = {"sd1": "SD1.5", "sd2": "SD2.1", "sdxl": "SDXL", "refiner": "SDXL", "other": "SD1.4"}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What is done where the backbone has a certain number of channels. `width` and `offset` are shares of them."""
+
+    b: float
+    s: float
+    offset: float
+    width: float
+    high: float
+    cutoff: float
+
+    @property
+    def acts(self) -> bool:
+        return self.acts_on_backbone or self.acts_on_skip
+
+    @property
+    def acts_on_backbone(self) -> bool:
+        return self.b != 1 and self.width > 0
+
+    @property
+    def acts_on_skip(self) -> bool:
+        return (self.s, self.high) != (1, 1)
+
+    def weakened(self, strength: float) -> Stage:
+        """Every factor on its way from 1, at strength 0, to its own, at 1."""
+        b, s, high = (1 + (factor - 1) * strength for factor in (self.b, self.s, self.high))
+        return replace(self, b=b, s=s, high=high)
+
+
+def _factor(default: float, label: str, of_what: str, rarely: bool = False) -> float:
+    text = f"Factor of {of_what}. -1 = as the preset has it."
+    return knob(default, label, text, low=BY_PRESET, high=3, step=0.01, rarely=rarely)
+
+
+def _offset(stage: int) -> float:
+    text = "Where in the channels the window begins that is multiplied; it wraps around. 0 and 1 = at the first."
+    return knob(0.0, f"Backbone {stage} offset", text, low=0, high=1, step=0.01, rarely=True)
+
+
+def _width(stage: int) -> float:
+    text = "Share of the channels in the window."
+    return knob(0.5, f"Backbone {stage} width", text, low=0, high=1, step=0.01, rarely=True)
+
+
+def _high(stage: int) -> float:
+    text = "Factor of the frequencies above the cutoff."
+    return knob(1.0, f"Skip {stage} above the cutoff", text, low=-1, high=3, step=0.01, rarely=True)
+
+
+def _cutoff(stage: int) -> float:
+    text = "Up to which share of its frequencies an axis counts as low. 0 = the lowest alone, as published."
+    return knob(0.0, f"Skip {stage} cutoff", text, low=0, high=1, step=0.01, rarely=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FreeU(Config):
+    """Factors of three stages, the deepest first, or the preset that has them."""
+
+    version: int = knob(2, "Version", "1 = the same everywhere, 2 = by what the map shows, milder.", low=1, high=2, step=1)
+    preset: str = knob(
+        "auto",
+        "Preset",
+        "Published factors; they fill in for every factor at -1. auto = those of the U-Net's family.",
+        choices=("auto", "SD1.4", "SD1.5", "SD2.1", "SDXL"),
+    )
+    b1: float = _factor(BY_PRESET, "Backbone 1", "the deep backbone: composition")
+    b2: float = _factor(BY_PRESET, "Backbone 2", "the backbone one stage up: shapes")
+    s1: float = _factor(BY_PRESET, "Skip 1", "the low frequencies of the deep skip connections")
+    s2: float = _factor(BY_PRESET, "Skip 2", "the low frequencies of the skip connections one stage up")
+    soft: float = knob(
+        0.0,
+        "Soft edge",
+        "Over this much of progress the effect grows after Start and fades before End, except at 0 and 1. 0 = hard edges.",
+        low=0,
+        high=1,
+        step=0.01,
+    )
+    b3: float = _factor(1.0, "Backbone 3", "the backbone at the last stage: texture", rarely=True)
+    s3: float = _factor(1.0, "Skip 3", "the low frequencies of the skip connections at the last stage", rarely=True)
+    offset1: float = _offset(1)
+    width1: float = _width(1)
+    high1: float = _high(1)
+    cutoff1: float = _cutoff(1)
+    offset2: float = _offset(2)
+    width2: float = _width(2)
+    high2: float = _high(2)
+    cutoff2: float = _cutoff(2)
+    offset3: float = _offset(3)
+    width3: float = _width(3)
+    high3: float = _high(3)
+    cutoff3: float = _cutoff(3)
+
+    @property
+    def stages(self) -> tuple[Stage, Stage, Stage]:
+        """The deepest first."""
+        return (
+            Stage(self.b1, self.s1, self.offset1, self.width1, self.high1, self.cutoff1),
+            Stage(self.b2, self.s2, self.offset2, self.width2, self.high2, self.cutoff2),
+            Stage(self.b3, self.s3, self.offset3, self.width3, self.high3, self.cutoff3),
+        )
+
+    def changes_nothing(self) -> bool:
+        return not any(stage.acts for stage in self.stages)
+
+    def summary(self) -> str:
+        factors = {name: getattr(self, name) for name in ("b1", "b2", "s1", "s2", "b3", "s3")}
+        told = [name for name, value in factors.items() if value != (1 if name in ("b3", "s3") else BY_PRESET)]
+        words = [self.preset] * self._by_preset + [f"{name} {factors[name]:g}" for name in told]
+        window = "" if self.window.always else f" {self.start:g}-{self.end:g}"
+        return f"FreeU v{self.version} {' '.join(words)}{window}"
+
+    @property
+    def _by_preset(self) -> bool:
+        return BY_PRESET in (self.b1, self.b2, self.s1, self.s2)
+
+    @property
+    def automatic(self) -> bool:
+        return self.preset == "auto" and self._by_preset
+
+    def settled(self, unet: UNetMap, target: Target) -> FreeU:
+        return self.filled_in(unet.family)
+
+    def filled_in(self, family: str) -> FreeU:
+        """These settings with the preset's values for the factors that are left to it."""
+        published = PUBLISHED[self.version, _OF_FAMILY[family] if self.preset == "auto" else self.preset]
+        values = dict(zip(("b1", "b2", "s1", "s2", "b3", "s3"), (*published, 1.0, 1.0), strict=True))
+        return replace(self, **{name: value for name, value in values.items() if getattr(self, name) == BY_PRESET})
+
+    def strength(self, progress: float) -> float:
+        """How much of the effect there is, 0 to 1: where the window begins or ends on the way, it grows and fades."""
+        if self.soft == 0:
+            return 1.0
+        grown = (progress - self.start) / self.soft if self.start > 0 else 1.0
+        left = (self.end - progress) / self.soft if self.end < 1 else 1.0
+        return min(max(min(grown, left), 0.0), 1.0)
+
+
+# Outside SkipBlocks, so that a layer left out by name still gets what FreeU makes of its block's input; inside the caches.
+@method(FreeU, title="FreeU", group="detail", order=8)
+def free_u(config: FreeU, unet: UNetMap, run: Run) -> Iterator[Edit]:
+    """One edit of the first layer of each output block whose stage acts."""
+    config = config.filled_in(unet.family)
+    acting = [block for block in unet.output_blocks if _acts(config, _stage_of(block, unet))]
+    if not acting and not config.changes_nothing():
+        _refuse(config, unet)
+    for block in acting:
+        yield Edit(block.layers[0].module, _modified(config, _stage_of(block, unet), block.backbone_channels, run))
+
+
+def _stage_of(block: Block, unet: UNetMap) -> int | None:
+    """Place in `FreeU.stages`, by the channels that come up; None for other numbers of them."""
+    times = block.backbone_channels / unet.model_channels
+    return _WIDTHS.index(times) if times in _WIDTHS else None
+
+
+def _acts(config: FreeU, stage: int | None) -> bool:
+    return stage is not None and config.stages[stage].acts
+
+
+def _refuse(config: FreeU, unet: UNetMap) -> None:
+    stages = [f"{i + 1} ({_WIDTHS[i] * unet.model_channels} channels)" for i in range(3) if config.stages[i].acts]
+    raise ConfigError(
+        f"FreeU: b and s are set for stage {' and '.join(stages)}, but no output block of this U-Net gets such a map; set "
+        "those of another stage."
+    )
+
+
+def _modified(config: FreeU, stage: int, channels: int, run: Run) -> Callable[..., Tensor]:
+    def modified(call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        now = config.stages[stage].weakened(config.strength(run.clock.progress))
+        return call(reweighted(x, channels, now, config.version) if now.acts else x, *args, **kwargs)
+
+    return modified
+
+
+def reweighted(x: Tensor, channels: int, stage: Stage, version: int) -> Tensor:
+    """An output block's input (B, channels + skip, H, W), backbone first, as a new tensor with FreeU's weights."""
+    h, skip = x[:, :channels], x[:, channels:]
+    if stage.acts_on_backbone:
+        h = scaled_window(h, stage.b if version == 1 else by_structure(h, stage.b), stage.offset, stage.width)
+    if stage.acts_on_skip:
+        skip = scaled_frequencies(skip, stage.s, stage.high, stage.cutoff)
+    return torch.cat([h, skip], 1)
+
+
+def scaled_window(h: Tensor, factor: Tensor | float, offset: float, width: float) -> Tensor:
+    """`h` (B, C, H, W), a new tensor, with a share `width` of its channels times `factor`, a number or (B, 1, H, W).
+
+    The window begins at the share `offset` and goes on at the first channel after the last.
+    """
+    channels, out = h.shape[1], h.clone()
+    begin, end = round(offset % 1 * channels), round((offset % 1 + width) * channels)
+    out[:, begin:end] *= factor
+    out[:, : max(end - channels, 0)] *= factor
+    return out
+
+
+def by_structure(h: Tensor, b: float) -> Tensor:
+    """Version 2's factors (B, 1, H, W) for `h` (B, C, H, W): 1 where the channels' mean is lowest, b where it is highest.
+
+    1 throughout where all cells are the same, or differ by rounding alone, which stands for nothing and would be blown up.
+    """
+    mean = h.mean(1, keepdim=True, dtype=torch.promote_types(h.dtype, torch.float32))
+    least, most = mean.amin((2, 3), keepdim=True), mean.amax((2, 3), keepdim=True)
+    usual = torch.linalg.vector_norm(h, dim=(1, 2, 3), keepdim=True, dtype=mean.dtype) / math.sqrt(h[0].numel())
+    spread = most - least
+    told = spread > _ROUNDED * torch.finfo(h.dtype).eps * usual
+    return 1 + (b - 1) * torch.where(told, (mean - least) / torch.where(told, spread, 1), 0)

@@ -1,0 +1,1 @@
+"""Methods for pictures larger than the model was trained at."""

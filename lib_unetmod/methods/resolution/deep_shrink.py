@@ -1,0 +1,327 @@
+"""While there is much noise, all that lies below one block runs on a smaller map, so that the picture is composed at the
+size that the model was trained at.
+
+Deep Shrink (kohya-ss 2023, sd-scripts, `set_deep_shrink`). Made larger than its training, a model repeats its subject:
+the deep blocks see more cells than they learned to arrange. So the map is shrunk before an input block, and grown again
+where the output blocks meet the skip connection of the block before. Blocks are counted as kohya does; ComfyUI's and
+Forge's node names the block after which the map is shrunk, so that its 3 is 4 here.
+
+Costs: a few interpolations; the shrunken blocks take about 1/factor^2 of their time. Changes: composition, hands, faces and
+coarse texture, when it ends late; where it ends early, subjects may double again.
+
+What passes between blocks keeps the size that the host expects (`hand_over`), so that ControlNet's residuals and skip
+connections fit at any factor and size; where nothing is added the result is kohya's to the last bit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ...core.knobs import ConfigError, knob
+from ...core.patching import Edit
+from ...core.registry import method
+from ...core.run import Run
+from ...core.schedule import Window
+from ...core.size import Size
+from ...core.target import Target
+from ...core.unet_map import Block, UNetMap
+from ...parts.maps.hand_over import handed_over
+from ...parts.maps.resize import RESIZE_METHODS
+from ...parts.maps.shrunken import ShrunkenWalk, Stage
+from ...parts.maps.skip_connections import fit_upsample
+from .large import LargeConfig, at_trained_size
+
+#: How far the factors follow each side by itself: 1 = the map becomes the trained square, so that the longer side repeats
+#: nothing, though what is composed small is stretched along it; 0 = one factor for both, which keeps proportions.
+_ASPECT = 1.0
+#: kohya's end for half the size: timestep 650 of 1000.
+_END_AT_TWO = 0.35
+#: A larger factor leaves more to compose at once when it ends, a smaller one less: later for each doubling, earlier below.
+_END_PER_DOUBLING = 0.15
+#: Later than this, what was drawn small is too far done for the full size to find its details again.
+_LAST_END = 0.5
+#: From this factor on the way back is taken in two steps, the second over this much of progress.
+_TWO_STAGES_FROM = 2.5
+_SECOND_STAGE = 0.15
+_MOST = 8.0
+_LEAST = 0.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeepShrink(LargeConfig):
+    """Where the map is shrunk, by how much, until when, and where it grows again."""
+
+    block: int = knob(
+        3,
+        "Input block",
+        "The map is shrunk before this input block: 3 is the first of level 2. The smaller, the more is composed small. "
+        "ComfyUI's and Forge's 3 is 4 here.",
+        low=0,
+        high=20,
+        step=1,
+        by_auto=True,
+    )
+    level: int = knob(
+        0,
+        "Level",
+        "Shrinks before the first block of this level instead. 0 = the input block above.",
+        low=0,
+        high=6,
+        step=1,
+        by_auto=True,
+    )
+    factor: float = knob(
+        2.0,
+        "Factor",
+        "Height and width are divided by this: 2 = half the size. Below 1 the map is enlarged, which adds detail.",
+        low=_LEAST,
+        high=_MOST,
+        step=0.05,
+        by_auto=True,
+    )
+    factor_x: float = knob(
+        0.0,
+        "Factor of width",
+        "The width is divided by this instead. 0 = as the height.",
+        low=0,
+        high=_MOST,
+        step=0.05,
+        by_auto=True,
+    )
+    method: str = knob(
+        "bicubic",
+        "Interpolation",
+        "How maps are shrunk and grown. antialiased = smoother bicubic.",
+        choices=RESIZE_METHODS,
+        rarely=True,
+    )
+    smooth: float = knob(
+        0.0,
+        "Smooth exit",
+        "Over this last part of the last stage the factor glides to 1: 0 = it ends at once, 1 = it glides all the way. "
+        "Caches of steps begin anew in each step of the glide.",
+        low=0,
+        high=1,
+        step=0.05,
+        rarely=True,
+    )
+    after_skip: bool = knob(
+        True,
+        "After the skip connection",
+        "The skip connection of the block before keeps its full size. "
+        "Off = it is shrunk as well, and so is one more output block.",
+        rarely=True,
+    )
+    early: bool = knob(
+        False,
+        "Grow early",
+        "Grows the map right after the middle block, and the skip connections too, so that all output blocks run at full "
+        "size: milder, and slower. Off = the map grows where it was shrunk.",
+        rarely=True,
+    )
+    second_factor: float = knob(
+        1.0,
+        "Second factor",
+        "From the end of the first stage on, the map is divided by this. 1 = no second stage.",
+        low=_LEAST,
+        high=_MOST,
+        step=0.05,
+        by_auto=True,
+        rarely=True,
+    )
+    second_factor_x: float = knob(
+        0.0,
+        "Second factor of width",
+        "The width is divided by this instead. 0 = as the height.",
+        low=0,
+        high=_MOST,
+        step=0.05,
+        by_auto=True,
+        rarely=True,
+    )
+    second_block: int = knob(
+        4,
+        "Second input block",
+        "Before which input block it is shrunk then.",
+        low=0,
+        high=20,
+        step=1,
+        by_auto=True,
+        rarely=True,
+    )
+    second_end: float = knob(
+        0.5,
+        "Second end",
+        "The second stage acts up to this progress (1 = clean).",
+        low=0,
+        high=1,
+        step=0.01,
+        by_auto=True,
+        rarely=True,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("factor_x", "second_factor_x"):
+            if 0 < getattr(self, name) < _LEAST:
+                raise ConfigError(
+                    f"DeepShrink: {name} is {getattr(self, name):g}; it takes 0 or a number from {_LEAST:g} to {_MOST:g}."
+                )
+
+    @property
+    def _first(self) -> Stage:
+        return Stage(self.block, self.factor, self.factor_x or self.factor)
+
+    @property
+    def _second(self) -> Stage:
+        return Stage(self.second_block, self.second_factor, self.second_factor_x or self.second_factor)
+
+    @property
+    def two_stages(self) -> bool:
+        return (self._second.down, self._second.across) != (1, 1) and self.second_end > self.end
+
+    @property
+    def window(self) -> Window:
+        return Window(self.start, self.second_end if self.two_stages else self.end)
+
+    def stage(self, progress: float) -> Stage | None:
+        """What is shrunk at this progress: the second stage follows the first, and the last one glides to 1."""
+        stage, start, end = self._first, self.start, self.end
+        if self.two_stages and progress >= self.end:
+            stage, start, end = self._second, self.end, self.second_end
+        elif self.two_stages:
+            return _unless_neutral(stage)
+        left = glide(progress, start, end, self.smooth)
+        return _unless_neutral(Stage(stage.block, 1 + (stage.down - 1) * left, 1 + (stage.across - 1) * left))
+
+    def phase(self, progress: float) -> Stage | None:
+        return self.stage(progress)
+
+    def changes_nothing(self) -> bool:
+        return not (self.auto or _unless_neutral(self._first) or self.two_stages)
+
+    def summary(self) -> str:
+        if self.auto:
+            return "Deep Shrink auto"
+        where = f"level {self.level}" if self.level else f"block {self.block}"
+        second = f", then {_in_words(self._second)} to {self.second_end:g}" if self.two_stages else ""
+        window = "" if self.start <= 0 and self.end >= 1 else f" {self.start:g}-{self.end:g}"
+        return f"Deep Shrink {_in_words(self._first)} at {where}{window}{second}"
+
+    def settled(self, unet: UNetMap, target: Target) -> DeepShrink:
+        if self.auto:
+            return replace(self, **_automatic(self, unet, target))
+        return replace(self, block=_first_of_level(self.level, unet), level=0) if self.level else self
+
+
+def _in_words(stage: Stage) -> str:
+    width = "" if stage.across == stage.down else f"{stage.across:g}x"
+    return f"1/{width}{stage.down:g}"
+
+
+def _unless_neutral(stage: Stage) -> Stage | None:
+    return None if (stage.down, stage.across) == (1, 1) else stage
+
+
+def glide(progress: float, start: float, end: float, smooth: float) -> float:
+    """What is left of the effect: 1, then linearly down to 0 over the last part `smooth` of start to end."""
+    length = smooth * (end - start)
+    return 1.0 if length == 0 else min(max((end - progress) / length, 0.0), 1.0)
+
+
+def _automatic(config: DeepShrink, unet: UNetMap, target: Target) -> dict[str, Any]:
+    """The knobs by size: the shrunken map has the trained area, and the larger the picture the longer it is composed so.
+
+    The ends are those of models trained at 512 pixels and more; see `at_trained_size`.
+    """
+    down, across = factors_of(target)
+    most = max(down, across)
+    published = min(_END_AT_TWO + _END_PER_DOUBLING * (math.log2(most) - 1), _LAST_END)
+    end, second_end = (at_trained_size(one, target) for one in (published, published + _SECOND_STAGE))
+    end = max(round(min(end, config.end), 2), config.start)
+    block = _auto_block(unet)
+    two = most >= _TWO_STAGES_FROM and end > config.start
+    return {
+        "auto": False,
+        "block": block,
+        "level": 0,
+        "factor": round(down, 2),
+        "factor_x": round(across, 2),
+        "end": end,
+        "second_factor": round(math.sqrt(down), 2) if two else 1.0,
+        "second_factor_x": round(math.sqrt(across), 2) if two else 0.0,
+        "second_block": block,
+        "second_end": max(round(min(second_end, config.end), 2), end),
+    }
+
+
+def factors_of(target: Target) -> tuple[float, float]:
+    """Factors of height and width that give a map of the trained area; none enlarges."""
+    scale = max(target.scale, 1.0)
+    lean = (target.across / target.down) ** (_ASPECT / 2)
+    down, across = scale / lean, scale * lean
+    if down < 1:
+        down, across = 1.0, scale**2
+    elif across < 1:
+        down, across = scale**2, 1.0
+    return min(down, _MOST), min(across, _MOST)
+
+
+def _auto_block(unet: UNetMap) -> int:
+    """The first block of level 2, as kohya; one further where level 1 has no attention (SDXL), as ComfyUI's node.
+
+    There level 1 composes nothing, and the Downsample gets the map that it was trained on.
+    """
+    first = _first_of_level(2, unet)
+    return first if 1 in unet.attention_levels else first + 1
+
+
+def _first_of_level(level: int, unet: UNetMap) -> int:
+    if level > unet.levels:
+        raise ConfigError(
+            f"DeepShrink: level is {level}, but this U-Net has {unet.levels} levels; choose at most {unet.levels}."
+        )
+    return next(block.index for block in unet.input_blocks if block.level == level)
+
+
+def _refuse_missing_blocks(config: DeepShrink, unet: UNetMap) -> None:
+    if config.auto:
+        return
+    if config.level:
+        _first_of_level(config.level, unet)
+    last = len(unet.input_blocks) - 1
+    asked = {"block": not config.level, "second_block": config.two_stages}
+    for name in (name for name, counts in asked.items() if counts):
+        if getattr(config, name) > last:
+            raise ConfigError(
+                f"DeepShrink: {name} is {getattr(config, name)}, but this U-Net has input blocks 0 to {last}; choose at "
+                f"most {last}."
+            )
+
+
+# Outside the caches of steps, so that they keep shrunken maps and are told of every change of size.
+@method(DeepShrink, title="Deep Shrink", group="resolution", order=2)
+def deep_shrink(config: DeepShrink, unet: UNetMap, run: Run) -> Iterator[Edit]:
+    """Edits of every block, by which maps enter and leave it; which blocks are shrunken is known with the size."""
+    _refuse_missing_blocks(config, unet)
+    key = object()
+
+    def begin() -> ShrunkenWalk | None:
+        settled = run.settled(config)
+        stage = settled.stage(run.clock.progress)
+        if stage is None:
+            return None
+        return ShrunkenWalk(
+            unet, run, stage=stage, method=settled.method, after_skip=settled.after_skip, early=settled.early
+        )
+
+    def upsampled_size(block: Block) -> Size | None:
+        walk = run.traversal.memory.get(key)
+        return None if walk is None else walk.upsampled_size(block)
+
+    yield from handed_over(unet, run, key, begin)
+    for block in unet.output_blocks:
+        yield from fit_upsample(block, run, size=lambda block=block: upsampled_size(block))

@@ -1,0 +1,315 @@
+"""Large pictures are laid out by deep levels that see no more than at the trained size, and attended to in moving windows.
+
+HiDiffusion (Zhang et al. 2024, "HiDiffusion: Unlocking Higher-Resolution Creativity and Efficiency in Pretrained Diffusion
+Models"): RAU-Net, the resolution-aware U-Net (section 4.1), and MSW-MSA, modified shifted window attention (section 4.2).
+Deep levels that get larger maps than in training repeat what they drew; while the picture is laid out, RAU-Net hands them
+maps half as high and wide, and afterwards the U-Net is its own again. MSW-MSA (`moving_windows`) saves time where maps are
+largest, at the first level that has attention.
+
+Costs: nothing. Saves: while RAU-Net acts, three quarters of the deep levels' work; with windows, three quarters of the
+products of the attention they stand at. Changes: composition, meant to be that of a picture of the trained size.
+
+RAU-Net has two places, and a place has one kind. At `conv_block` the Downsample's convolution runs with stride 4, padding 2
+and dilation 2 instead of 2, 1 and 1, and the paired Upsample grows its map by as much before its own convolution. At
+`pool_block` the block's result, skip connection included, is averaged in squares of 2 x 2, and the result of the paired
+output block is resized back. Places follow from the U-Net: the Downsample after the first level with attention and the
+block after the first Downsample are 3 and 4 in SD1 and SD2, 6 and 4 in SDXL.
+
+The widened convolution is the layer's own, asked for another map. With y the even rows and columns of x,
+
+    sum_k w[k] x[4i + 2k - 2] = sum_k w[k] y[2i + k - 1]:
+
+stride 4, padding 2 and dilation 2 on x are stride 2, padding 1 and dilation 1 on y, at every size. So no attribute and no
+weight is touched, and whatever a host does to its convolutions (LoRA, 8 bit weights, circular padding) stays in force.
+
+Auto takes the published schedule, its thresholds as multiples of the trained size. Below 4 times that size SD1 and SD2
+take the convolution up to 0.4; SDXL takes it up to 0.16 and then pools up to 0.4, inpainting models of SDXL pool only.
+From 4 times on, on both sides, both act: up to 0.7 the one that SD1 (convolution) or SDXL (pooling) has as its first, up
+to 0.3 the other. The published code counts steps of its own sampler; here these are progress. For SDXL Turbo it pools up to
+0.5, and with ControlNet on SDXL it takes 0.5 for 0.4: what a U-Net cannot tell is left to the knobs. For models trained
+below 512 pixels all of it is later (`large.at_trained_size`). Where one side of a picture alone is longer than trained, that
+side alone is halved; the published code halves both, and hands on maps that are shorter than in training.
+
+What passes between blocks keeps the size that the host expects (`hand_over`), so that ControlNet's residuals act on the
+smaller maps too, by their mean over each cell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...core.knobs import ConfigError, knob
+from ...core.patching import Edit
+from ...core.registry import method
+from ...core.run import Run
+from ...core.schedule import Window
+from ...core.target import Target
+from ...core.unet_map import Block, UNetMap
+from ...parts.attention.shifted_windows import in_moving_windows
+from ...parts.maps.hand_over import HandOver, handed_over
+from ...parts.maps.resize import resize
+from ...parts.maps.skip_connections import fit_upsample, note_skips, skip_size
+from .large import LargeConfig, at_trained_size
+
+_EXTREME = 4  # times the trained side, from which on both places act: 2048 pixels of SD1, 4096 of SDXL
+_MOST_BLOCKS = 11
+#: Times the trained side, from which on a side of the picture is halved where the other is not; the default of `above`.
+_LONGER = 1.3
+#: Order of the edits that hand maps to the host: outside the caches of steps, which keep small maps, inside Deep Shrink.
+_HANDED_OVER = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class HiDiffusion(LargeConfig):
+    """Which halves of the method act, and where and when RAU-Net does."""
+
+    raunet: bool = knob(
+        True, "RAU-Net", "Hands the deep levels smaller maps while the picture is laid out, against repeated objects."
+    )
+    windows: bool = knob(
+        True,
+        "Window attention",
+        "Self-attention within windows of half the width and height, elsewhere each time: faster, the more the larger the "
+        "picture is.",
+    )
+    conv_block: int = knob(
+        3,
+        "Strided block",
+        "Input block whose Downsample takes a quarter instead of half: 3, 6 or 9 in SD1 and SD2, 3 or 6 in SDXL.",
+        low=1,
+        high=_MOST_BLOCKS,
+        step=1,
+        by_auto=True,
+    )
+    conv_end: float = knob(
+        0.4,
+        "Strided until",
+        "Up to this progress the Downsample takes a quarter; 0 = never.",
+        low=0,
+        high=1,
+        step=0.01,
+        by_auto=True,
+    )
+    pool_block: int = knob(
+        4,
+        "Pooled block",
+        "Input block whose result is pooled to half its width and height; any that is no Downsample.",
+        low=1,
+        high=_MOST_BLOCKS,
+        step=1,
+        by_auto=True,
+    )
+    pool_start: float = knob(
+        0.0, "Pooled from", "From this progress on the result is pooled.", low=0, high=1, step=0.01, by_auto=True
+    )
+    pool_end: float = knob(
+        0.0, "Pooled until", "Up to this progress the result is pooled; 0 = never.", low=0, high=1, step=0.01, by_auto=True
+    )
+    axes: str = knob(
+        "both",
+        "Sides",
+        "Which sides of the map RAU-Net halves: both, or the only one along which the picture is longer than trained.",
+        choices=("both", "height", "width"),
+        by_auto=True,
+        rarely=True,
+    )
+    window_levels: int = knob(
+        1,
+        "Levels with windows",
+        "At how many resolution levels attention is windowed, from the first that has attention.",
+        low=1,
+        high=4,
+        step=1,
+        by_auto=True,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.auto and self.pool_end and self.pool_start > self.pool_end:
+            raise ConfigError(
+                f"HiDiffusion: pool_start is {self.pool_start:g} and pool_end is {self.pool_end:g}; pool_start must not be "
+                "above pool_end."
+            )
+
+    def changes_nothing(self) -> bool:
+        strides_or_pools = self.raunet and (self.auto or self.conv_end > 0 or self.pool_end > self.pool_start)
+        return not (self.windows or strides_or_pools)
+
+    def summary(self) -> str:
+        window = "" if self.window.always else f" {self.start:g}-{self.end:g}"
+        return f"HiDiffusion {self._halves()}{window}"
+
+    def _halves(self) -> str:
+        if self.auto:
+            return "auto" if self.raunet and self.windows else "RAU-Net auto" if self.raunet else "windows"
+        strided = self.raunet and not self.conv_window.empty
+        pooled = self.raunet and not self.pool_window.empty
+        side = "" if self.axes == "both" else f" in {self.axes}"
+        parts = [
+            f"strided{side} at {self.conv_block} to {self.conv_end:g}" if strided else "",
+            f"pooled{side} at {self.pool_block} {self.pool_start:g}-{self.pool_end:g}" if pooled else "",
+            "windows" if self.windows else "",
+        ]
+        return ", ".join(part for part in parts if part)
+
+    def settled(self, unet: UNetMap, target: Target) -> HiDiffusion:
+        if not self.auto:
+            return self
+        conv, pool = _derived_blocks(unet)
+        conv_end, pool_start, pool_end = (at_trained_size(one, target) for one in _published_schedule(unet, target))
+        conv_end, pool_end = conv_end * (conv is not None), pool_end * (pool is not None)
+        last = 1.0 if self.windows else max(conv_end, pool_end)
+        return replace(
+            self,
+            auto=False,
+            end=max(self.start, min(self.end, last)),
+            conv_block=conv or self.conv_block,
+            conv_end=conv_end,
+            pool_block=pool or self.pool_block,
+            pool_start=pool_start * bool(pool_end),
+            pool_end=pool_end,
+            axes=_axes_of(target),
+            window_levels=1,
+        )
+
+    def phase(self, progress: float) -> tuple[bool, bool]:
+        """Whether RAU-Net strides, and whether it pools."""
+        return self.conv_window.holds(progress), self.pool_window.holds(progress)
+
+    @property
+    def conv_window(self) -> Window:
+        return Window(0.0, self.conv_end)
+
+    @property
+    def pool_window(self) -> Window:
+        return Window(min(self.pool_start, self.pool_end), self.pool_end)
+
+
+@method(HiDiffusion, title="HiDiffusion", group="resolution", order=30)
+def hi_diffusion(config: HiDiffusion, unet: UNetMap, run: Run) -> Iterator[Edit]:
+    """Edits of RAU-Net's pairs of blocks, and of the self-attentions that are windowed."""
+    if config.raunet:
+        yield from _raunet(config, unet, run)
+    if config.windows:
+        yield from in_moving_windows(_windowed_blocks(config, unet), run)
+
+
+def _windowed_blocks(config: HiDiffusion, unet: UNetMap) -> list[Block]:
+    first = min((block.level for block in unet.blocks if block.transformer_blocks), default=1)
+    count = 1 if config.auto else config.window_levels
+    return [block for block in unet.blocks if first <= block.level < first + count]
+
+
+def _raunet(config: HiDiffusion, unet: UNetMap, run: Run) -> Iterator[Edit]:
+    conv, pool = _derived_blocks(unet) if config.auto else _chosen_blocks(config, unet)
+    yield from handed_over(unet, run, object(), lambda: _begin(config, unet, run), order=_HANDED_OVER)
+    # First, and so outermost: what is handed over may have been pooled before.
+    yield from note_skips(unet, run)
+    if conv is not None:
+        yield Edit(unet.input_blocks[conv].of_kind("down")[0].module, _strided(config, run))
+    if pool is not None:
+        yield Edit(unet.input_blocks[pool].layers[-1].module, _pooled(config, run))
+        yield Edit(unet.paired_output(pool).layers[-1].module, _restored(unet.paired_output(pool), run))
+    for block in unet.output_blocks:
+        yield from fit_upsample(block, run)
+
+
+def _begin(config: HiDiffusion, unet: UNetMap, run: Run) -> HandOver | None:
+    return HandOver(unet, run) if any(run.settled(config).phase(run.clock.progress)) else None
+
+
+def _derived_blocks(unet: UNetMap) -> tuple[int | None, int | None]:
+    """Where RAU-Net strides and where it pools, as input indices; None for what the U-Net has no place for."""
+    downs = {block.level: block.index for block in unet.input_blocks if block.of_kind("down")}
+    first = min(unet.attention_levels, default=1)
+    pool = downs[2] + 1 if 2 in downs else len(unet.input_blocks)
+    has_pool = pool < len(unet.input_blocks) and not unet.input_blocks[pool].of_kind("down")
+    return downs.get(first + 1), pool if has_pool else None
+
+
+def _chosen_blocks(config: HiDiffusion, unet: UNetMap) -> tuple[int | None, int | None]:
+    downs = [block.index for block in unet.input_blocks if block.of_kind("down")]
+    others = [block.index for block in unet.input_blocks[1:] if block.index not in downs]
+    strides, pools = not config.conv_window.empty, not config.pool_window.empty
+    if strides and config.conv_block not in downs:
+        raise ConfigError(
+            f"HiDiffusion: conv_block is {config.conv_block}, where this U-Net has no Downsample; choose {_either(downs)}."
+        )
+    if pools and config.pool_block not in others:
+        raise ConfigError(
+            f"HiDiffusion: pool_block is {config.pool_block}, where this U-Net has no block that can be pooled; choose "
+            f"{_either(others)}."
+        )
+    return config.conv_block if strides else None, config.pool_block if pools else None
+
+
+def _either(indices: list[int]) -> str:
+    *others, last = map(str, indices)
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def _published_schedule(unet: UNetMap, target: Target) -> tuple[float, float, float]:
+    """(conv_end, pool_start, pool_end) as published: thresholds T1 and T2 by size, and SDXL's two phases."""
+    extreme = min(target.down, target.across) >= _EXTREME
+    if 1 in unet.attention_levels:  # SD1 and SD2
+        return (0.7, 0.0, 0.3) if extreme else (0.4, 0.0, 0.0)
+    if extreme:
+        return 0.3, 0.0, 0.7
+    return (0.0, 0.0, 0.4) if unet.inpainting else (0.16, 0.16, 0.4)
+
+
+def _axes_of(target: Target) -> str:
+    """The side along which the picture is longer than trained, where it is one alone."""
+    tall, wide = (ratio > _LONGER for ratio in (target.down, target.across))
+    return "both" if tall == wide else "height" if tall else "width"
+
+
+def _steps(axes: str) -> tuple[int, int]:
+    """By what height and width are divided."""
+    return {"both": (2, 2), "height": (2, 1), "width": (1, 2)}[axes]
+
+
+def _strided(config: HiDiffusion, run: Run) -> Callable[..., Tensor]:
+    def sample(call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        settled = run.settled(config)
+        acts = settled.conv_window.holds(run.clock.progress)
+        return call(every_second(x, settled.axes) if acts else x, *args, **kwargs)
+
+    return sample
+
+
+def every_second(x: Tensor, axes: str = "both") -> Tensor:
+    """(B, C, H, W) -> (B, C, ceil(H/2), ceil(W/2)): the even rows and columns, or one of them alone."""
+    down, across = _steps(axes)
+    return x[..., ::down, ::across].contiguous()
+
+
+def _pooled(config: HiDiffusion, run: Run) -> Callable[..., Tensor]:
+    def pool(call: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        out, settled = call(*args, **kwargs), run.settled(config)
+        return pooled(out, settled.axes) if settled.pool_window.holds(run.clock.progress) else out
+
+    return pool
+
+
+def pooled(x: Tensor, axes: str = "both") -> Tensor:
+    """(B, C, H, W) -> (B, C, ceil(H/2), ceil(W/2)): means of 2 x 2 squares, of what there is of them at odd edges; of pairs
+    in a column or a row with "height" or "width"."""
+    return F.avg_pool2d(x, _steps(axes), ceil_mode=True)
+
+
+def _restored(output: Block, run: Run) -> Callable[..., Tensor]:
+    """Bicubic, to the size of the skip connection that comes next: the one that was handed over before the pooling."""
+    following = run.map.output_blocks[output.index + 1]
+
+    def restore(call: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        out = call(*args, **kwargs)
+        size = skip_size(following, run)
+        return out if size in (None, tuple(out.shape[-2:])) else resize(out, size, "bicubic", run.wraps)
+
+    return restore

@@ -1,0 +1,281 @@
+"""Convolutions of the deep levels look further, so that a large picture is laid out like one of the trained size.
+
+ScaleCrafter (He et al. 2023, "ScaleCrafter: Tuning-free Higher-Resolution Visual Generation with Diffusion Models"). A U-Net
+repeats objects on large pictures because its convolutions see a smaller part of them than in training. Re-dilation (section
+3.2) widens them as much as the picture is larger, in fractions too; dispersion (section 3.3) spreads their kernels without
+gaps; noise-damped guidance (section 3.4) takes layout from the widened U-Net and removes noise with one less widened.
+
+Costs: re-dilation by a whole factor only some copies of maps; by a fraction f the work of maps (ceil(f) / f)^2 as large,
+1.8 times at 1.5 and 1.4 at 2.5, and resizing, in the convolutions concerned. Dispersion: 25/9 (5x5) or 49/9 (7x7) of the
+products there. Noise-damped guidance: half of an evaluation more. Changes: composition, meant to be that of a picture of
+the trained size; textures get softer the longer it acts.
+
+Auto takes the published settings by ratio of side to trained side, in height and width apart, rounded to halves. Below 3,
+everything from level 2 inward (SD1, SD2) or the output blocks of level 3 and the middle (SDXL) is widened by the ratio.
+From 3 on the deepest level is, each level further out by one less but at least 2, in SDXL now in the input blocks of level
+3 and all output blocks, and all of it comes back to 2 step by step. It ends at 0.6 of the way, for larger pictures at 0.7;
+SD2 at 0.4, 0.6 and 0.74, later in models trained below 512 pixels (`large.at_trained_size`). A Downsample is widened like
+the level that it leaves, an Upsample too. A map that another method has made smaller is widened by as much less; an
+Upsample that HiDiffusion fits to another map is left to it.
+
+Weights stay the host's. A dilated convolution is the module's own call on the phases of its input (`dilation.py`), whatever
+stands behind it: AUTOMATIC1111's LoRA and fp8, the operations of Forge and its kin, circular padding. A dispersed kernel is
+made of the weight that the call convolves with (`dispersion.py`): AUTOMATIC1111 writes LoRAs into the weight, and casts fp8
+to the input's type, which is done here too. Where the weight on the module is not what acts (LoRA applied beside the weight,
+packed weights), it is read off the module's answers to as many 3x3 maps as it has input channels.
+
+Noise-damped guidance adds v_uncond + s * (d_cond - d_uncond), d the widened U-Net and v the less widened one, by the host's
+own guidance, and v runs along for the unconditional rows alone (`companions.py`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...core.knobs import ConfigError, knob
+from ...core.patching import Edit
+from ...core.registry import method
+from ...core.run import Run
+from ...core.size import Size
+from ...core.target import Target
+from ...core.unet_map import UNetMap
+from ...parts.blocks.extra_rows import Companions, companions_of
+from ...parts.convolution.dilation import Factors, convolved_size, is_dilatable, re_dilated
+from ...parts.convolution.dispersion import dispersed, seen_weight
+from .large import LargeConfig, at_trained_size
+
+#: The ratio of sides from which the published settings taper and come back to 2 step by step.
+_EXTREME = 3.0
+_NOWHERE = 5
+_KERNELS = {"off": 0, "5x5": 5, "7x7": 7}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScaleCrafter(LargeConfig):
+    """Which convolutions look how much further."""
+
+    dilation: float = knob(
+        2.0,
+        "Dilation",
+        "How much further convolutions look: as many times as the picture is larger than the trained size. Fractions cost "
+        "more. 1 = off.",
+        low=1,
+        high=8,
+        step=0.25,
+        by_auto=True,
+    )
+    dilation_height: float = knob(
+        0.0,
+        "Dilation in height",
+        "The same in height where it is another one; the first is that in width then. 0 = the same.",
+        low=0,
+        high=8,
+        step=0.25,
+        by_auto=True,
+        rarely=True,
+    )
+    level: int = knob(
+        2,
+        "From level, output blocks",
+        "Widens the output blocks from this level (1 = full resolution) inward; the middle block always. "
+        f"{_NOWHERE} = none.",
+        low=1,
+        high=_NOWHERE,
+        step=1,
+        by_auto=True,
+    )
+    input_level: int = knob(
+        2,
+        "From level, input blocks",
+        f"The same for the input blocks, which the published settings for SDXL leave out below 3 times the trained side. "
+        f"{_NOWHERE} = none.",
+        low=1,
+        high=_NOWHERE,
+        step=1,
+        by_auto=True,
+        rarely=True,
+    )
+    taper: bool = knob(
+        False, "Taper", "Each level further out is widened by one less, but at least by 2.", by_auto=True, rarely=True
+    )
+    progressive: bool = knob(False, "Come back step by step", "The dilation falls to 2 on the way to its end.", by_auto=True)
+    dispersed: str = knob(
+        "off",
+        "Dispersed kernel",
+        "Spreads the 3x3 kernels of the deepest levels over 5x5 or 7x7 in place of dilation that leaves gaps; slower. For "
+        "pictures of four times the trained side.",
+        choices=tuple(_KERNELS),
+    )
+    dispersed_levels: int = knob(
+        1,
+        "Dispersed levels",
+        "At how many of the deepest levels, the middle among them.",
+        low=1,
+        high=4,
+        step=1,
+        rarely=True,
+    )
+    noise_damped: bool = knob(
+        False,
+        "Noise-damped guidance",
+        "Layout from the widened U-Net, noise removed with one that is widened on one level less. The published settings "
+        "use it from four times the trained side. Each evaluation takes half as long again.",
+    )
+
+    def changes_nothing(self) -> bool:
+        return not self.auto and self.dilation == 1 and self.dilation_height in (0, 1)
+
+    def summary(self) -> str:
+        down, across = self.axes
+        how = "auto" if self.auto else f"{across:g}" if down == across else f"{across:g}x{down:g}"
+        extra = "" if self.dispersed == "off" else f" {self.dispersed}"
+        window = "" if self.window.always else f" {self.start:g}-{self.end:g}"
+        return f"ScaleCrafter {how}{extra}{' damped' * self.noise_damped}{window}"
+
+    @property
+    def axes(self) -> Factors:
+        """Dilation in height and width."""
+        return self.dilation_height or self.dilation, self.dilation
+
+    def settled(self, unet: UNetMap, target: Target) -> ScaleCrafter:
+        if not self.auto:
+            return self
+        down, across = (max(round(2 * ratio) / 2, 1.0) for ratio in (target.down, target.across))
+        ratio = min(max(down, across), 8.0)
+        extreme = ratio >= _EXTREME
+        if 1 in unet.attention_levels or unet.family == "other":
+            level = input_level = 2
+        else:
+            level, input_level = (1, 3) if extreme else (3, _NOWHERE)
+        return replace(
+            self,
+            auto=False,
+            dilation=min(across, 8.0),
+            dilation_height=min(down, 8.0),
+            level=level,
+            input_level=input_level,
+            taper=extreme,
+            progressive=extreme,
+            end=max(self.start, min(self.end, at_trained_size(_published_end(unet.family, ratio), target))),
+        )
+
+    def factors(self, place: Place, levels: int, progress: float) -> Factors:
+        """How far the convolution at `place` looks, in height and width, at `progress`."""
+        first = {"input": self.input_level, "middle": 1, "output": self.level}[place.side]
+        if place.level < first:
+            return 1.0, 1.0
+        outward = (levels - place.level) * self.taper
+        left = (self.end - progress) / (self.end - self.start) if self.progressive else 1.0
+
+        def on_axis(factor: float) -> float:
+            least = min(factor, 2.0)
+            tapered = max(factor - outward, least)
+            # d(i) = max(ceil(d * (tau - i) / tau), 2) of the published code, of which 2 is no floor for factors below it.
+            return min(tapered, max(math.ceil(tapered * left), least)) if self.progressive else tapered
+
+        down, across = self.axes
+        return on_axis(down), on_axis(across)
+
+    @property
+    def damping(self) -> ScaleCrafter:
+        """The less widened U-Net: one level further in on either side."""
+        return replace(self, level=min(self.level + 1, _NOWHERE), input_level=min(self.input_level + 1, _NOWHERE))
+
+
+def _published_end(family: str, ratio: float) -> float:
+    """tau / 50 of the published settings for 2, 2.5 and 4 times the trained side."""
+    ends = {"sd2": (0.4, 0.6, 0.74), "sdxl": (0.6, 0.6, 0.7), "refiner": (0.6, 0.6, 0.7)}.get(family, (0.6, 0.7, 0.7))
+    return ends[0] if ratio < 2.25 else ends[1] if ratio < _EXTREME else ends[2]
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """A 3x3 convolution. `level` is the one whose dilation it gets, `map_level` that of the map that comes in."""
+
+    module: nn.Conv2d
+    side: str
+    level: int
+    map_level: int
+
+
+def places(unet: UNetMap) -> Iterator[Place]:
+    """The 3x3 convolutions of ResBlocks, Downsamples and Upsamples."""
+    for block in unet.blocks:
+        for layer in block.layers:
+            if layer.kind not in ("res", "down", "up"):
+                continue
+            level = block.level - (layer.kind == "down")
+            map_level = block.out_level if layer.kind == "up" else level
+            for module in layer.module.modules():
+                if is_dilatable(module):
+                    yield Place(module, block.side, level, map_level)
+
+
+# Outside the caches of steps and of what acts on attentions, which then see the companions as any other rows.
+@method(ScaleCrafter, title="ScaleCrafter", group="resolution", order=3)
+def scale_crafter(config: ScaleCrafter, unet: UNetMap, run: Run) -> Iterator[Edit]:
+    """An edit of each 3x3 convolution, and those of the rows that run along for noise-damped guidance."""
+    if not config.auto and config.level > unet.levels and config.input_level > unet.levels and config.noise_damped:
+        raise ConfigError(
+            f"ScaleCrafter: level is {config.level} and input_level is {config.input_level}, with which only the middle is "
+            "widened and noise_damped has nothing to leave out; lower level or switch noise_damped off."
+        )
+    if config.noise_damped:
+        yield from Companions(unet, run, lambda: run.settled(config).damping).edits()
+    for place in places(unet):
+        yield Edit(place.module, _widened(config, place, run))
+
+
+def _widened(config: ScaleCrafter, place: Place, run: Run) -> Callable[..., Tensor]:
+    module, levels = place.module, run.map.levels
+
+    def widened(call: Callable[..., Tensor], x: Tensor, settled: ScaleCrafter) -> Tensor:
+        size = (x.shape[-2], x.shape[-1])
+        factors = settled.factors(place, levels, run.clock.progress)
+        factors = _as_seen(factors, size, run.traversal.latent_size, place.map_level)
+        if factors == (1.0, 1.0):
+            return call(x)
+        kernel = _KERNELS[settled.dispersed]
+        if kernel and place.level > levels - settled.dispersed_levels:
+            seen = seen_weight(call, module, x)
+            if seen is not None:
+                if seen.costly:
+                    run.note(
+                        "ScaleCrafter reads the weights of its dispersed convolutions off their answers, because the host "
+                        "keeps them in a way of its own (LoRA beside the weights, packed weights): this takes time; "
+                        "dispersed at off does not."
+                    )
+                return dispersed(x, seen, kernel, factors, module.stride, run.wraps)
+        return re_dilated(call, x, factors, module.stride, run.wraps)
+
+    def convolve(call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        def plain(maps: Tensor) -> Tensor:
+            return call(maps, *args, **kwargs)
+
+        settled = run.settled(config)
+        walk = companions_of(run)
+        if walk is None:
+            return widened(plain, x, settled)
+        own = widened(plain, x[: walk.batch], settled)
+        if len(own) == len(x):
+            return own  # another method's answer, see `dilated`
+        return torch.cat([own, widened(plain, x[walk.batch :], walk.damping)])
+
+    return convolve
+
+
+def _as_seen(factors: Factors, size: Size, latent: Size, level: int) -> Factors:
+    """Dilation on a map of `size` where the level's own is larger, because another method shrinks it."""
+
+    def on_axis(factor: float, side: int, whole: int) -> float:
+        own = convolved_size((whole, whole), (2 ** (level - 1), 2 ** (level - 1)))[0]
+        # Sides are rounded on the way down, so that a cell more or less tells nothing.
+        return factor if side + 1 >= 0.8 * own else max(round(2 * factor * side / own) / 2, 1.0)
+
+    return on_axis(factors[0], size[0], latent[0]), on_axis(factors[1], size[1], latent[1])

@@ -1,0 +1,226 @@
+"""Self-attention within tiles of the picture instead of across all of it: n tiles cost about 1/n of that attention's time.
+
+HyperTile (tfernd 2023, github.com/tfernd/HyperTile). Attention among N tokens takes N^2 products, in n tiles n * (N/n)^2.
+Where tiles meet, neither side sees the other, which shows as seams when the cuts always lie in one place; so they move from
+evaluation to evaluation.
+
+Costs: two rearrangements of the tokens for each attention. Changes: what lies further apart than a tile is brought together
+only by deeper levels and convolutions, so large pictures repeat themselves less and hang together less.
+
+Layouts. Both sides of a map are cut apart, into about side/tile nearly equal parts, whatever the aspect ratio and whether
+or not the size has a divisor there. A token of level l is 8 * 2^(l-1) pixels wide, so a tile has half as many on each side
+of the next level, but at least 2. One evaluation has one layout for each level: for cond and uncond, for all layers of the
+level, and for a reference picture of ControlNet. Levels draw apart, so that their seams do not meet.
+
+`depth` counts levels from the first one that has attention: level 1 of SD1 and SD2, level 2 of SDXL. The middle block
+belongs to the deepest level.
+
+The autoencoder has one attention in its encoder and one in its decoder, over as many tokens as level 1 has. With `vae_tile`
+these are tiled too, always in one layout, while their group norms still see the whole map. The autoencoder works between
+evaluations and its tiling follows the last one: before the first, or with a window that ended before, it is left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...core.config import Config
+from ...core.knobs import knob
+from ...core.patching import Edit
+from ...core.registry import method
+from ...core.run import Run
+from ...core.size import Size
+from ...core.unet_map import UNetMap
+from ...parts.attention.local_attention import attend_in, holds_maps
+from ...parts.attention.tiling import Cutter, Layout, counts_near, parts, tile_count
+from ...parts.attention.tokens import grid, note_grid
+
+_PIXELS = 8  # of a latent's token, on each side
+_SMALLEST = 2  # tokens on a tile's side; a single token could only attend to itself
+_MOST_LEVELS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class HyperTile(Config):
+    """How large the tiles are, where they are used and how they move."""
+
+    tile: int = knob(
+        256,
+        "Tile size",
+        "Width and height of a tile in pixels of the picture; 0 = off. Smaller is faster and hangs together less. Sides "
+        "shorter than one and a half tiles are not cut.",
+        low=0,
+        high=2048,
+        step=16,
+        unit="px",
+    )
+    depth: int = knob(
+        1,
+        "Depth",
+        "How many resolution levels are tiled, from the first that has attention. The first costs by far the most.",
+        low=1,
+        high=_MOST_LEVELS,
+        step=1,
+    )
+    variations: int = knob(
+        3,
+        "Variations",
+        "Among how many tile counts each evaluation draws, for rows and columns apart, the nearest to the tile size first; "
+        "1 = the same tiles always, which may leave seams.",
+        low=1,
+        high=8,
+        step=1,
+    )
+    shift: bool = knob(
+        False,
+        "Shift",
+        "Moves all cuts by half a tile in every second evaluation. With one variation it takes the place of drawing.",
+    )
+    vae_tile: int = knob(
+        0,
+        "VAE tile size",
+        "Width and height in pixels of the tiles for the autoencoder's attention; 0 = off.",
+        low=0,
+        high=2048,
+        step=16,
+        unit="px",
+    )
+
+    def changes_nothing(self) -> bool:
+        return not (self.tile or self.vae_tile)
+
+    def summary(self) -> str:
+        tiles = [f"tiles {self.tile} px"] * bool(self.tile) + [f"VAE tiles {self.vae_tile} px"] * bool(self.vae_tile)
+        window = "" if self.window.always else f" {self.start:g}-{self.end:g}"
+        return f"{', '.join(tiles) or 'tiles off'}{window}"
+
+
+@method(HyperTile, title="HyperTile", group="speed", order=40)
+def hyper_tile(config: HyperTile, unet: UNetMap, run: Run) -> Iterator[Edit]:
+    """One edit for each self-attention of the levels, and two for each attention of the autoencoder."""
+    if config.tile:
+        yield from _tile_levels(config, unet, run)
+    if config.vae_tile:
+        for attention in _attentions_of_vae(run.vae):
+            yield from _VAEAttention(attention, config.vae_tile).edits()
+
+
+def _tile_levels(config: HyperTile, unet: UNetMap, run: Run) -> Iterator[Edit]:
+    first = min((block.level for block in unet.blocks if block.transformer_blocks), default=1)
+    for block in unet.blocks:
+        if not first <= block.level < first + config.depth:
+            continue
+        for layer in block.of_kind("attn"):
+            yield note_grid(layer, run)
+        for inner in block.transformer_blocks:
+            # Such a layer's first attention is a second cross-attention, whose context is the prompt.
+            if not getattr(inner.module, "disable_self_attn", False):
+                yield Edit(inner.self_attention, _SelfAttention(config, block.level, block.level == first, run))
+
+
+def layout_of(size: Size, tile: float, variations: int = 1, draw: Sequence[int] = (0, 0), shifted: bool = False) -> Layout:
+    """The tiles of a map of (H, W) tokens for a wanted tile of `tile` tokens.
+
+    `draw` picks one of `variations` numbers of tiles near the wanted one, for the height and for the width, as an index
+    that wraps around where there are fewer.
+    """
+    wanted = [counts_near(tile_count(side, tile), variations) for side in size]
+    counts = [near[index % len(near)] for near, index in zip(wanted, draw, strict=True)]
+    heights, widths = (parts(side, count, shifted) for side, count in zip(size, counts, strict=True))
+    return Layout(heights, widths)
+
+
+def tile_in_tokens(pixels: int, level: int) -> float:
+    """Tokens on a tile's side at a level of the U-Net, 1 = the latent's own resolution; not always a whole number."""
+    return max(_SMALLEST, pixels / (_PIXELS * 2 ** (level - 1)))
+
+
+class _SelfAttention:
+    """The edit of one self-attention of `level`: it runs on tiles (B*tiles, h*w, C) of the tokens (B, N, C).
+
+    `first` is for the level that has the most tokens: where that is not cut, nothing is.
+    """
+
+    def __init__(self, config: HyperTile, level: int, first: bool, run: Run) -> None:
+        self.config = config
+        self.level = level
+        self.first = first
+        self.run = run
+
+    def __call__(self, call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        size = grid(self.run)
+        if not holds_maps(size, x, *args, **kwargs):
+            self.run.note(
+                "HyperTile left some self-attentions whole: another extension gives them tokens or a mask that do not "
+                "belong to the picture's grid."
+            )
+            return call(x, *args, **kwargs)
+        cutter = self._cutter(size, x.device)
+        return call(x, *args, **kwargs) if cutter is None else attend_in(cutter, self.run, call, x, *args, **kwargs)
+
+    def _cutter(self, size: Size, device: torch.device) -> Cutter | None:
+        """For the level's layers to share in one traversal; None where a single tile is the whole map."""
+        memory, key = self.run.traversal.memory, ("hyper_tile", self.level, size, device)
+        if key not in memory:
+            layout = self._layout(size)
+            memory[key] = Cutter(layout, device) if layout.tiles > 1 else None
+            if self.first and layout.tiles == 1:
+                self.run.note(
+                    f"HyperTile does nothing in the {self.run.pass_name} pass: a picture below one and a half tiles of "
+                    f"{self.config.tile} px is not cut; choose a smaller tile."
+                )
+        return memory[key]
+
+    def _layout(self, size: Size) -> Layout:
+        config, run = self.config, self.run
+        draws = torch.randint(config.variations, (_MOST_LEVELS, 2), generator=run.generator("hyper_tile"))
+        draw = draws[(self.level - 1) % _MOST_LEVELS].tolist()
+        shifted = config.shift and run.clock.evaluation % 2 == 1
+        return layout_of(size, tile_in_tokens(config.tile, self.level), config.variations, draw, shifted)
+
+
+def _attentions_of_vae(vae: nn.Module | None) -> Iterator[nn.Module]:
+    """The attention of the encoder's and of the decoder's middle, of those that normalise and add their own input."""
+    for part in ("encoder", "decoder"):
+        attention = getattr(getattr(getattr(vae, part, None), "mid", None), "attn_1", None)
+        if isinstance(getattr(attention, "norm", None), nn.Module):
+            yield attention
+
+
+class _VAEAttention:
+    """The edits by which an autoencoder's attention, x + attention(norm(x)) of maps (B, C, H, W), runs on tiles.
+
+    Its group norm takes mean and variance of the whole map. So the whole map is normalised first, and when the attention
+    asks for the norm of a tile, it gets the tile of that.
+    """
+
+    def __init__(self, attention: nn.Module, pixels: int) -> None:
+        self.attention = attention
+        self.tile = max(_SMALLEST, pixels / _PIXELS)
+        self.normalised: Tensor | None = None
+
+    def edits(self) -> Iterator[Edit]:
+        yield Edit(self.attention, self._on_tiles)
+        yield Edit(self.attention.norm, self._normalised_tile)
+
+    def _on_tiles(self, call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        layout = layout_of((x.shape[-2], x.shape[-1]), self.tile)
+        if layout.tiles == 1:
+            return call(x, *args, **kwargs)
+        cutter = Cutter(layout, x.device)
+        tiles = []
+        for tile, normalised in zip(cutter.cut_maps(x), cutter.cut_maps(self.attention.norm(x)), strict=True):
+            self.normalised = normalised
+            try:
+                tiles.append(call(tile, *args, **kwargs))
+            finally:
+                self.normalised = None
+        return cutter.join_maps(tiles)
+
+    def _normalised_tile(self, call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return call(x, *args, **kwargs) if self.normalised is None else self.normalised

@@ -1,0 +1,211 @@
+"""Leave parts of the U-Net out: the middle block, the deepest levels, or any attention, feed-forward or ResBlock by name.
+
+Where little noise is left (img2img of low strength, the last steps) the deep blocks hardly change the picture, so it is
+drawn without them; nothing is trained. SnapFusion (Li et al. 2023, section 3) and BK-SDM (Kim et al. 2023, section 3)
+found the middle and the deepest level to be the cheapest to lose.
+
+Costs: nothing. Saves: the time of the blocks left out; on SD1 the middle and level 4 are a few percent, on SDXL the middle
+holds ten transformer layers. Changes: composition when it acts on noise, fine structure when it acts late.
+
+A skipped level is not sampled down to and up from: what enters it leaves it. The seed path of SD1, `middle=True, levels=1`,
+hands input 8's output to output 3. ControlNet's residuals of the levels and the middle that are left out have no effect.
+
+Further levels hand on fewer channels than the block after them expects. Zeros for the missing ones moved the small
+checkpoint's prediction least when two levels were left out (`benchmarks/channel_fit.py`: by 35 % of its size; repeated
+channels and the model's own shortcut convolutions by 35 to 36 %), so they are the default; with three levels left out any
+fit moves it by about its whole size, which is damage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...core.config import Config
+from ...core.knobs import ConfigError, knob
+from ...core.patching import Edit
+from ...core.registry import method
+from ...core.run import Run
+from ...core.unet_map import Block, UNetMap
+from ...parts.blocks.skipped_span import SkippedSpan
+
+
+@dataclass(frozen=True, kw_only=True)
+class SkipBlocks(Config):
+    """What to leave out; everything here may be combined."""
+
+    middle: bool = knob(
+        False,
+        "Middle block",
+        "Leaves the middle block out: the deepest ResBlocks and transformer. Kept while levels are left out, it runs on "
+        "four times the pixels for each, which costs what the level saves.",
+    )
+    levels: int = knob(
+        0,
+        "Deepest levels",
+        "How many resolution levels to leave out, the deepest first. 1 leaves out level 4 of SD1, level 3 of SDXL.",
+        low=0,
+        high=3,
+        step=1,
+    )
+    blocks: tuple[str, ...] = knob(
+        (),
+        "Single parts",
+        "Names separated by spaces: in.4 (a whole block), in.4.attn, in.4.self, in.4.cross, in.4.ff, out.7.res, mid.res.1.",
+    )
+    fit: str = knob(
+        "zeros",
+        "Where channels differ",
+        "How a skipped level's input is widened for the block after it: with zeros, by repeating channels, or by the "
+        "model's own 1x1 shortcut convolution.",
+        choices=("zeros", "repeat", "shortcut"),
+    )
+
+    def changes_nothing(self) -> bool:
+        return not (self.middle or self.levels or self.blocks)
+
+    def summary(self) -> str:
+        parts = ["middle"] * self.middle
+        parts += [f"{self.levels} level{'s' * (self.levels > 1)}"] * bool(self.levels)
+        parts += self.blocks if len(self.blocks) < 4 else [f"{len(self.blocks)} parts"]
+        window = "" if self.window.always else f" {self.start:g}-{self.end:g}"
+        return f"skip {', '.join(parts)}{window}"
+
+
+@method(SkipBlocks, title="Skip blocks", group="speed", order=10)
+def skip_blocks(config: SkipBlocks, unet: UNetMap, run: Run) -> Iterator[Edit]:
+    """Spans for the middle and the levels, and one edit for each single part."""
+    if config.levels:
+        yield from _skip_levels(config, unet, run).edits()
+    elif config.middle:
+        yield from SkippedSpan([unet.middle_block], run, fit=_same_channels).edits()
+    for name in config.blocks:
+        yield from _skip_part(name, unet)
+
+
+def _skip_levels(config: SkipBlocks, unet: UNetMap, run: Run) -> SkippedSpan:
+    if config.levels >= unet.levels:
+        raise ConfigError(
+            f"SkipBlocks: levels is {config.levels}, but this U-Net has {unet.levels} levels and the first must stay; "
+            f"choose at most {unet.levels - 1}."
+        )
+    shallowest = unet.levels - config.levels + 1
+    span = [block for block in unet.blocks if block.level >= shallowest]
+    kept = [] if config.middle else [unet.middle_block]
+    return SkippedSpan(span, run, fit=_CHANNEL_FITS[config.fit](span), kept=kept)
+
+
+def _same_channels(h: Tensor, channels: int) -> Tensor:
+    return h
+
+
+def _fit_by_shortcut(span: list[Block]) -> Callable[[Tensor, int], Tensor]:
+    """Widen with the 1x1 shortcut convolutions of the ResBlocks left out: the maps that training found between levels."""
+    shortcuts: dict[int, nn.Module] = {}
+    for block in span:
+        for layer in block.of_kind("res"):
+            if block.side == "input" and layer.module.out_channels > layer.module.channels:
+                shortcuts.setdefault(layer.module.channels, layer.module.skip_connection)
+
+    def fit(h: Tensor, channels: int) -> Tensor:
+        while h.shape[1] < channels and h.shape[1] in shortcuts:
+            h = shortcuts[h.shape[1]](h)
+        return _fit_by_repeating(h, channels)
+
+    return fit
+
+
+def _fit_by_repeating(h: Tensor, channels: int) -> Tensor:
+    """(B, C, H, W) -> (B, channels, H, W): channels repeated to widen, averaged in groups to narrow."""
+    have = h.shape[1]
+    if have == channels:
+        return h
+    if have < channels:
+        return h.repeat(1, -(-channels // have), 1, 1)[:, :channels].contiguous()
+    if have % channels:
+        return h[:, :channels].contiguous()
+    return h.unflatten(1, (have // channels, channels)).mean(1)
+
+
+def _fit_by_zeros(h: Tensor, channels: int) -> Tensor:
+    """(B, C, H, W) -> (B, channels, H, W): zeros appended to widen, the last channels cut to narrow."""
+    if h.shape[1] >= channels:
+        return h[:, :channels].contiguous()
+    return torch.cat([h, h.new_zeros(h.shape[0], channels - h.shape[1], *h.shape[2:])], 1)
+
+
+_CHANNEL_FITS: dict[str, Callable[[list[Block]], Callable[[Tensor, int], Tensor]]] = {
+    "shortcut": _fit_by_shortcut,
+    "repeat": lambda span: _fit_by_repeating,
+    "zeros": lambda span: _fit_by_zeros,
+}
+
+
+def _skip_part(name: str, unet: UNetMap) -> Iterator[Edit]:
+    """The edits that leave out one named part: every branch that is added to a shortcut is not run."""
+    block, part, number = _parse_name(name, unet)
+    candidates = {
+        "res": [(layer.module, _shortcut_of(layer.module)) for layer in block.of_kind("res")],
+        "attn": [(layer.module, _identity) for layer in block.of_kind("attn")],
+        "self": [(inner.self_attention, _nothing_added) for inner in block.transformer_blocks],
+        "cross": [(inner.cross_attention, _nothing_added) for inner in block.transformer_blocks],
+        "ff": [(inner.feed_forward, _nothing_added) for inner in block.transformer_blocks],
+    }
+    chosen = candidates["res"] + candidates["attn"] if part is None else candidates[part]
+    chosen = [(module, wrapper) for module, wrapper in chosen if module is not None]
+    if number is not None:
+        chosen = chosen[number : number + 1]
+    if not chosen:
+        raise ConfigError(f"SkipBlocks: blocks names {name}, but {_contents(block)}.")
+    for module, wrapper in chosen:
+        yield Edit(module, wrapper)
+
+
+def _parse_name(name: str, unet: UNetMap) -> tuple[Block, str | None, int | None]:
+    side, *rest = name.split(".")
+    if side != "mid" and rest:
+        side, rest = f"{side}.{rest[0]}", rest[1:]
+    try:
+        block = unet.block(side)
+    except KeyError:
+        last = len(unet.input_blocks) - 1
+        raise ConfigError(
+            f"SkipBlocks: blocks names {name[:40]!r}; this U-Net has in.0 to in.{last}, mid, and out.0 to out.{last}."
+        ) from None
+    part, number = [*rest, None, None][:2]
+    parts = ("res", "attn", "self", "cross", "ff")
+    if len(rest) > 2 or (part is not None and part not in parts) or (number is not None and not number.isdecimal()):
+        raise ConfigError(
+            f"SkipBlocks: blocks names {name[:40]!r}; after {side} may come {', '.join(parts)} and then a number."
+        )
+    return block, part, None if number is None else int(number)
+
+
+def _contents(block: Block) -> str:
+    counts = {
+        "ResBlock": len(block.of_kind("res")),
+        "transformer": len(block.of_kind("attn")),
+        "transformer layer": len(block.transformer_blocks),
+    }
+    present = [f"{count} {thing}{'s' * (count > 1)}" for thing, count in counts.items() if count]
+    return f"{block.name} has only {' and '.join(present)}" if present else f"{block.name} has nothing to leave out"
+
+
+def _shortcut_of(res_block: nn.Module) -> Callable[..., Tensor]:
+    def shortcut(call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        kept = res_block.skip_connection(x)
+        return kept.clone() if kept is x else kept
+
+    return shortcut
+
+
+def _identity(call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    return x.clone()
+
+
+def _nothing_added(call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    return torch.zeros_like(x)

@@ -1,0 +1,358 @@
+"""Average the tokens that resemble each other most before attention and copy the result back to each of them.
+
+Token Merging (Bolya & Hoffman 2023, "Token Merging for Fast Stable Diffusion", sections 3 and 4). The map is divided into
+cells of stride_x by stride_y tokens. One token of each cell is a destination, the others are sources; the `ratio` of all
+tokens that lie nearest to a destination, by the cosine of the angle between them, are averaged into it.
+
+Costs: the search for the nearest destinations, which grows with the square of the pixels and eats much of what is won, so
+one search serves some evaluations in a row (`refresh`), for which a few hundred kilobytes are kept. Saves: at ratio 0.5
+half of the queries, keys and values of the largest maps. Changes: fine texture; the higher the ratio, the smoother.
+
+Searching every third evaluation moved the small checkpoint's prediction no further than searching in each (by 13.6 and by
+13.5 % of its size over 20 steps); one search for all layers of a side moved it by 16.5 %, one for all layers by 19.8 %. So
+by default each layer has a search of its own, and keeps it for three evaluations.
+
+The tokens are those that enter a transformer layer. Inside HyperTile's tiles each tile is searched by itself. Where another
+extension gives self-attention keys of its own (ControlNet's reference), only the queries are merged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...core.config import Config
+from ...core.knobs import ConfigError, knob
+from ...core.patching import Edit
+from ...core.registry import method
+from ...core.run import Run
+from ...core.size import Size
+from ...core.unet_map import Block, UNetMap
+from ...parts.attention.tokens import grid, note_grid
+
+#: Similarities held at one time, 64 MB of float32: the whole matrix of a 128x128 map would be 200 MB a row.
+SIMILARITIES_AT_ONCE = 2**24
+
+PIXELS_PER_LATENT = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenMerging(Config):
+    """How many tokens are merged, where, and how often the search is done."""
+
+    ratio: float = knob(
+        0.5,
+        "Ratio",
+        "Share of the tokens that is merged away. At most 1 - 1 / (stride x * stride y) acts, which is 0.75 at 2 x 2.",
+        low=0,
+        high=0.95,
+        step=0.05,
+    )
+    max_downsample: int = knob(
+        1,
+        "Levels",
+        "1 merges at the first level that has attention, from 2 on also at the next, from 4 and 8 on at the deeper ones. "
+        "It counts from level 1 in SD1 and from level 2 in SDXL.",
+        low=1,
+        high=8,
+        step=1,
+    )
+    share: str = knob(
+        "block",
+        "One search for each",
+        "block: each transformer layer searches. side: layers on maps of one size share a search on the way down, one "
+        "more on the way up. walk: they share one. Fewer searches are faster and coarser.",
+        choices=("block", "side", "walk"),
+    )
+    refresh: int = knob(
+        3,
+        "Search every",
+        "A search serves this many evaluations in a row; with 1 each does its own.",
+        low=1,
+        high=10,
+        step=1,
+        unit="evaluations",
+    )
+    stride_x: int = knob(
+        2, "Stride x", "Width of a cell with one destination.", low=1, high=8, step=1, unit="tokens", rarely=True
+    )
+    stride_y: int = knob(
+        2, "Stride y", "Height of a cell with one destination.", low=1, high=8, step=1, unit="tokens", rarely=True
+    )
+    random: bool = knob(
+        False,
+        "Random destinations",
+        "Any token of a cell may be its destination, drawn from the picture's seed, in place of the top left one.",
+    )
+    attention: bool = knob(True, "Self-attention", "Merges around self-attention: where the time is won.")
+    cross_attention: bool = knob(False, "Cross-attention", "Merges around cross-attention: wins little.", rarely=True)
+    mlp: bool = knob(False, "Feed-forward", "Merges around the feed-forward too: faster, and visibly coarser.", rarely=True)
+    min_width: int = knob(
+        0,
+        "Smallest width",
+        "Stands aside for narrower pictures; 0 = never.",
+        low=0,
+        high=4096,
+        step=64,
+        unit="pixels",
+        rarely=True,
+    )
+    min_height: int = knob(
+        0,
+        "Smallest height",
+        "Stands aside for lower pictures; 0 = never.",
+        low=0,
+        high=4096,
+        step=64,
+        unit="pixels",
+        rarely=True,
+    )
+
+    @property
+    def acting_ratio(self) -> float:
+        """The share of tokens that really goes: one destination a cell always stays."""
+        return min(self.ratio, 1 - 1 / (self.stride_x * self.stride_y))
+
+    def changes_nothing(self) -> bool:
+        return self.acting_ratio == 0 or not (self.attention or self.cross_attention or self.mlp)
+
+    def summary(self) -> str:
+        window = "" if self.window.always else f" {self.start:g}-{self.end:g}"
+        return f"ToMe {self.acting_ratio:.2g}{window}"
+
+
+@dataclass(frozen=True)
+class Matching:
+    """Which of B x N tokens become which of B x M merged ones. A token is counted through all rows: row * N + token.
+
+    Attributes:
+        place: (B * N,) the merged token that each token goes into.
+        members: (B * N,) the tokens in the order of the merged ones that they go into.
+        starts: (B * M,) where each merged token's members begin.
+    """
+
+    place: Tensor
+    members: Tensor
+    starts: Tensor
+
+    @property
+    def nbytes(self) -> int:
+        return self.place.nbytes + self.members.nbytes + self.starts.nbytes
+
+    def merge(self, x: Tensor) -> Tensor:
+        """(B, N, C) -> (B, M, C): the mean of each merged token's members (section 3.1)."""
+        return mean_of_members(x.flatten(0, 1), self).unflatten(0, (x.shape[0], -1))
+
+    def unmerge(self, x: Tensor) -> Tensor:
+        """(B, M, C) -> (B, N, C): each token gets what its merged token became (section 3.1)."""
+        return x.flatten(0, 1).index_select(0, self.place).unflatten(0, (x.shape[0], -1))
+
+
+def mean_of_members(x: Tensor, matching: Matching) -> Tensor:
+    """(B * N, C) -> (B * M, C). Sums in single precision: thousands of tokens of a flat sky may share a destination."""
+    if x.device.type in ("cpu", "cuda"):
+        return F.embedding_bag(matching.members, x, matching.starts, mode="mean")
+    return mean_by_adding(x, matching)
+
+
+def mean_by_adding(x: Tensor, matching: Matching) -> Tensor:
+    """The same, for devices that have no embedding_bag (Apple's among them)."""
+    merged = len(matching.starts)
+    sums = torch.zeros(merged, x.shape[1], dtype=torch.float32, device=x.device)
+    counts = torch.zeros(merged, 1, dtype=torch.float32, device=x.device)
+    sums.index_add_(0, matching.place, x.float())
+    counts.index_add_(0, matching.place, torch.ones_like(x[:, :1], dtype=torch.float32))
+    return (sums / counts).to(x.dtype)
+
+
+def destinations(size: Size, stride: Size, generator: torch.Generator | None) -> Tensor:
+    """(D,) one token of each whole cell of `stride` in a map of `size`: the top left, or drawn by `generator` (section 4.1).
+
+    Rows and columns that fill no cell have none. A stride beyond the map is cut to it, so that D is at least 1.
+    """
+    (height, width), (stride_y, stride_x) = size, (min(s, length) for s, length in zip(stride, size, strict=True))
+    rows, columns = height // stride_y, width // stride_x
+    if generator is None:
+        inside = torch.zeros(rows, columns, dtype=torch.int64)
+    else:
+        inside = torch.randint(stride_y * stride_x, (rows, columns), generator=generator)
+    y = torch.arange(rows)[:, None] * stride_y + inside // stride_x
+    x = torch.arange(columns) * stride_x + inside % stride_x
+    return (y * width + x).flatten()
+
+
+@torch.no_grad()
+def match(tokens: Tensor, chosen: Tensor, merged: int) -> Matching:
+    """Merge the `merged` sources of tokens (B, N, C) that lie nearest to one of the destinations `chosen` (D,), on the CPU.
+
+    Merged tokens stand in the order destinations, then the sources that are left, nearest first.
+    """
+    batch, count, _ = tokens.shape
+    is_source = torch.ones(count, dtype=torch.bool)
+    is_source[chosen] = False
+    sources = is_source.nonzero().flatten().to(tokens.device)
+    chosen = chosen.to(tokens.device)
+
+    similarity, nearest = nearest_destinations(tokens, sources, chosen)
+    left = similarity.argsort(dim=1, descending=True)[:, merged:]
+    stays = len(chosen) + len(sources) - merged
+    places_left = torch.arange(len(chosen), stays, device=tokens.device)
+    place = torch.empty(batch, count, dtype=torch.int64, device=tokens.device)
+    place[:, chosen] = torch.arange(len(chosen), device=tokens.device)
+    place[:, sources] = nearest.scatter(1, left, places_left.expand(batch, -1))
+    place += stays * torch.arange(batch, device=tokens.device)[:, None]
+
+    in_order, members = place.flatten().sort(stable=True)
+    starts = torch.searchsorted(in_order, torch.arange(batch * stays, device=tokens.device))
+    return Matching(place.flatten(), members, starts)
+
+
+def nearest_destinations(tokens: Tensor, sources: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
+    """For each source of tokens (B, N, C): the highest cosine similarity to a destination, and to which. Both (B, S)."""
+    unit = F.normalize(tokens, dim=-1)
+    ends = unit[:, chosen].transpose(1, 2)
+    sources_at_once = max(1, SIMILARITIES_AT_ONCE // len(chosen))
+    rows_at_once = max(1, sources_at_once // len(sources))
+    rows = []
+    for begin in range(0, len(tokens), rows_at_once):
+        part = slice(begin, begin + rows_at_once)
+        best = [(unit[part][:, some] @ ends[part]).max(dim=-1) for some in sources.split(sources_at_once)]
+        rows.append((torch.cat([b.values for b in best], 1), torch.cat([b.indices for b in best], 1)))
+    return torch.cat([values for values, _ in rows]), torch.cat([indices for _, indices in rows])
+
+
+@dataclass
+class _Kept:
+    """The matchings of one stream by what they are for, each with the evaluation that made it."""
+
+    made: dict[Hashable, tuple[int, Matching]] = field(default_factory=dict)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(matching.nbytes for _, matching in self.made.values())
+
+    def drop_older_than(self, evaluation: int) -> None:
+        self.made = {key: value for key, value in self.made.items() if value[0] >= evaluation}
+
+
+@dataclass(frozen=True)
+class _Entered:
+    """What came into the transformer layer that runs now: tokens (B, N, C) of a map of `size`."""
+
+    tokens: Tensor
+    size: Size
+    sharers: str
+
+
+@method(TokenMerging, title="Token merging", group="speed", order=60)
+def token_merging(config: TokenMerging, unet: UNetMap, run: Run) -> Iterator[Edit]:
+    """Edits of the transformer layers at the first levels with attention, and of the parts of them that are merged."""
+    blocks = [block for block in unet.blocks if block.transformer_blocks]
+    if not blocks:
+        raise ConfigError("TokenMerging: this U-Net has no attention to merge for; switch it off.")
+    first = min(block.level for block in blocks)
+    merging = _Merging(config, run)
+    if config.min_width or config.min_height:
+        yield Edit(unet.input_blocks[0].layers[0].module, merging.note_picture)
+    for block in blocks:
+        if 2 ** (block.level - first) <= config.max_downsample:
+            yield from merging.edits(block)
+
+
+class _Merging:
+    """The edits and what they share: the matchings of a walk, and those that outlive it."""
+
+    def __init__(self, config: TokenMerging, run: Run) -> None:
+        self.config = config
+        self.run = run
+        self._kept = run.streams(_Kept)
+
+    def edits(self, block: Block) -> Iterator[Edit]:
+        for layer in block.of_kind("attn"):
+            yield note_grid(layer, self.run)
+        for inner in block.transformer_blocks:
+            sharers = {"block": inner.name, "side": block.side, "walk": "all"}[self.config.share]
+            yield Edit(inner.module, self._note_tokens(sharers))
+            parts = {
+                inner.self_attention: self.config.attention,
+                inner.cross_attention: self.config.cross_attention,
+                inner.feed_forward: self.config.mlp,
+            }
+            for module, wanted in parts.items():
+                if wanted and module is not None:
+                    yield Edit(module, self._on_merged)
+
+    def note_picture(self, call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        height, width = (PIXELS_PER_LATENT * side for side in x.shape[-2:])
+        small = width < self.config.min_width or height < self.config.min_height
+        self.run.traversal.memory[self, "small picture"] = small
+        return call(x, *args, **kwargs)
+
+    def _note_tokens(self, sharers: str) -> Callable[..., Tensor]:
+        def noting(call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            memory = self.run.traversal.memory
+            memory[self, "entered"] = _Entered(x, grid(self.run), sharers)
+            if self.config.cross_attention or self.config.mlp:
+                # Forge adds to `x` in place between the parts of the layer.
+                self._matching_for(x)
+            try:
+                return call(x, *args, **kwargs)
+            finally:
+                del memory[self, "entered"]
+
+        return noting
+
+    def _on_merged(self, call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Run a part of the layer on merged tokens. Arguments that are `x` itself (keys, values) are merged with it."""
+        matching = None if kwargs.get("mask") is not None else self._matching_for(x)
+        if matching is None:
+            return call(x, *args, **kwargs)
+        merged = matching.merge(x)
+        args = tuple(merged if given is x else given for given in args)
+        kwargs = {name: merged if given is x else given for name, given in kwargs.items()}
+        return matching.unmerge(call(merged, *args, **kwargs))
+
+    def _matching_for(self, x: Tensor) -> Matching | None:
+        """The matching for tokens `x` (B, N, C), of the layer's map or of tiles of it; None where nothing is merged."""
+        entered: _Entered = self.run.traversal.memory[self, "entered"]
+        height, width = size = grid(self.run)
+        if self.run.traversal.memory.get((self, "small picture")):
+            return None
+        if x.shape[1] != height * width:
+            self.run.note("Token merging stood aside: something else has changed the number of tokens before it.")
+            return None
+        if size != entered.size or x.shape[:2] != entered.tokens.shape[:2]:
+            return self._search(x, size, entered.sharers)
+        return self._shared(entered)
+
+    def _shared(self, entered: _Entered) -> Matching | None:
+        tokens, memory = entered.tokens, self.run.traversal.memory
+        key = (entered.sharers, entered.size, tokens.shape[:2], tokens.dtype, tokens.device)
+        if (self, key) not in memory:
+            memory[self, key] = self._kept_or_searched(key, entered)
+        return memory[self, key]
+
+    def _kept_or_searched(self, key: Hashable, entered: _Entered) -> Matching | None:
+        kept = self._kept.current() if self.config.refresh > 1 else None
+        now = self.run.clock.evaluation
+        if kept is not None:
+            kept.drop_older_than(now - self.config.refresh + 1)
+            if key in kept.made:
+                return kept.made[key][1]
+        found = self._search(entered.tokens, entered.size, entered.sharers)
+        if kept is not None and found is not None:
+            kept.made[key] = (now, found)
+            self._kept.count()
+        return found
+
+    def _search(self, tokens: Tensor, size: Size, sharers: str) -> Matching | None:
+        config = self.config
+        generator = self.run.generator(f"token merging {sharers} {size}") if config.random else None
+        chosen = destinations(size, (config.stride_y, config.stride_x), generator)
+        merged = min(int(tokens.shape[1] * config.ratio), tokens.shape[1] - len(chosen))
+        return match(tokens, chosen, merged) if merged > 0 else None

@@ -1,0 +1,287 @@
+"""The playground's page in headless Chromium: what a tick, a preset, a file and the button do, and how it fits a screen.
+
+Needs playwright and a Chromium, its own or the system's; without them it is skipped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from lib_unetmod import METHODS
+from lib_unetmod.core.registry import method_of
+from lib_unetmod.playground import model as playground_model
+from lib_unetmod.settings.presets import BUILT_IN
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+ROOT = Path(__file__).parents[2]
+WIDE, PHONE = {"width": 1366, "height": 768}, {"width": 412, "height": 900}
+LARGER = [method_of(config).title for config in BUILT_IN["Larger"]]
+
+
+def _chromium(browsers: Any) -> str:
+    own = browsers.chromium.executable_path
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    found = own if Path(own).exists() else next(filter(None, map(shutil.which, names)), None)
+    return found or pytest.skip("there is no Chromium: `playwright install chromium`, or the system's own")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as browsers:
+        # Chromium refuses its sandbox to root, as whom containers run.
+        root = hasattr(os, "geteuid") and os.geteuid() == 0
+        started = browsers.chromium.launch(executable_path=_chromium(browsers), args=["--no-sandbox"] if root else [])
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("config") / "presets"
+
+
+@pytest.fixture(scope="module")
+def address(browser: Any, folder: Path) -> Iterator[str]:
+    """The page of a model with random weights, served."""
+    from lib_unetmod.playground.page import build, launch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = playground_model.build(vocabulary=["red", "apple", "owl"]).eval().requires_grad_(False)
+        for module in model.unet.modules():
+            if isinstance(module, (nn.Conv2d, nn.Linear)) and not module.weight.any():
+                nn.init.normal_(module.weight, std=0.7 * module.weight[0].numel() ** -0.5)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    blocks = build(model, folder)
+    launch(blocks, "127.0.0.1", port)
+    yield f"http://127.0.0.1:{port}/"
+    blocks.close()
+
+
+class Page:
+    """The page as its user sees it."""
+
+    def __init__(self, browser: Any, address: str, size: dict[str, int], script: str = "") -> None:
+        self.tab = browser.new_page(viewport=size)
+        self.tab.set_default_timeout(60_000)
+        self.wrong: list[str] = []
+        self.tab.on("pageerror", lambda error: self.wrong.append(str(error)))
+        self.tab.on("request", lambda request: self._note(request.url, address))
+        if script:
+            self.tab.add_init_script(script)
+        self.tab.goto(address)
+        self.tab.wait_for_selector("#unetmod_accordion")
+
+    def _note(self, url: str, address: str) -> None:
+        # gradio itself asks for this script; the answer's header has the browser refuse it.
+        if not url.startswith((address, "data:", "blob:")) and "iframe-resizer" not in url:
+            self.wrong.append(url)
+
+    def open(self) -> None:
+        self.tab.click("#unetmod_accordion > .label-wrap")
+        self.tab.wait_for_selector("#unetmod_skip_blocks", state="visible")
+
+    def tick(self, name: str) -> None:
+        self.tab.check(f"#unetmod_{name} input")
+
+    def choose(self, preset: str) -> None:
+        self.tab.click("#unetmod_preset input")
+        self.tab.get_by_role("option", name=preset, exact=True).click()
+
+    def bring(self, path: Path) -> None:
+        with self.tab.expect_file_chooser() as chooser:
+            self.tab.click("#unetmod_preset_import")
+        chooser.value.set_files(path)
+
+    def name(self, text: str, button: str) -> None:
+        self.tab.fill("#unetmod_preset_name :is(input, textarea)", text)
+        self.tab.click(f"#unetmod_preset_{button}")
+
+    def said(self, words: str) -> str:
+        """What the row of presets says, once it has `words` in it."""
+        self.until("words => document.querySelector('#unetmod_preset_said').innerText.includes(words)", words)
+        return self.tab.inner_text("#unetmod_preset_said")
+
+    @property
+    def on(self) -> bool:
+        return self.tab.is_checked("#unetmod_switch input")
+
+    @property
+    def ticked(self) -> list[str]:
+        ticks = "ticks => ticks.filter(one => one.checked).map(one => one.closest('label').innerText.trim())"
+        return self.tab.eval_on_selector_all(".unetmod-toggle input", ticks)
+
+    @property
+    def chips(self) -> list[str]:
+        chips = ".unetmod-summary > .unetmod-chip span:not(.unetmod-off)"
+        return self.tab.eval_on_selector_all(chips, "all => all.map(one => one.innerText)")
+
+    def until(self, script: str, value: Any = None) -> None:
+        self.tab.wait_for_function(script, arg=value)
+
+    def until_ticked(self, titles: list[str]) -> None:
+        ticked = "[...document.querySelectorAll('.unetmod-toggle input')].filter(one => one.checked)"
+        self.until(f"count => {ticked}.length === count", len(titles))
+        assert sorted(self.ticked) == sorted(titles)
+
+    def until_chip(self, words: str) -> None:
+        self.until("words => document.querySelector('.unetmod-summary').innerText.includes(words)", words)
+
+
+@pytest.fixture
+def page(browser: Any, address: str, folder: Path, request: pytest.FixtureRequest) -> Iterator[Page]:
+    shutil.rmtree(folder, ignore_errors=True)
+    shown = Page(browser, address, getattr(request, "param", WIDE))
+    yield shown
+    shown.tab.close()
+    assert shown.wrong == []
+
+
+def test_a_tick_shows_its_knobs_and_its_chip_and_turns_the_switch_on(page: Page) -> None:
+    page.open()
+    knob = "#unetmod_skip_blocks_middle"
+    assert not page.on and page.chips == [] and not page.tab.is_visible(knob)
+    page.tick("skip_blocks")
+    page.until_chip("Skip blocks: changes nothing")
+    assert page.on and page.tab.is_visible(knob)
+    page.tab.check(f"{knob} input")
+    page.until_chip("skip middle")
+    page.tab.uncheck("#unetmod_switch input")
+    page.until_chip("off")
+    page.tab.uncheck("#unetmod_skip_blocks input")
+    page.until("() => !document.querySelector('.unetmod-summary').innerText.includes('skip')")
+    assert not page.tab.is_visible(knob)
+
+
+def test_labels_are_short_and_helps_appear_under_the_pointer(page: Page) -> None:
+    page.open()
+    page.tick("skip_blocks")
+    label = page.tab.locator("#unetmod_skip_blocks_middle label")
+    assert label.inner_text().strip() == "Middle block"
+    text = page.tab.get_by_text("Leaves the middle block out", exact=False)
+    assert not text.is_visible()
+    label.hover()
+    text.wait_for(state="visible")
+
+
+@pytest.mark.parametrize("page", [WIDE, PHONE], indirect=True, ids=["wide", "phone"])
+def test_the_panel_is_one_line_closed_and_fits_a_laptop_open(page: Page) -> None:
+    height = "panel => panel.getBoundingClientRect().height"
+    assert page.tab.eval_on_selector("#unetmod_panel", height) < 50
+    page.open()
+    assert page.tab.eval_on_selector("#unetmod_panel", height) <= 700
+    for name in METHODS:
+        page.tick(name)
+    page.until("count => document.querySelectorAll('.unetmod-summary > .unetmod-chip span').length === count", len(METHODS))
+    assert page.tab.evaluate("document.documentElement.scrollWidth") == page.tab.viewport_size["width"]
+    page.tab.click("#unetmod_accordion > .label-wrap")
+    page.until("() => document.querySelector('#unetmod_panel').getBoundingClientRect().height < 50")
+    hidden = int(page.tab.get_attribute(".unetmod-summary", "data-more"))
+    seen = page.tab.locator(".unetmod-summary > .unetmod-chip:visible").count()
+    assert hidden > 0 and seen > 0 and hidden + seen == len(METHODS)
+    room = page.tab.locator(".unetmod-summary").bounding_box()
+    for chip in page.tab.locator(".unetmod-summary > .unetmod-chip:visible").all()[seen > 1 :]:
+        box = chip.bounding_box()
+        assert room["x"] <= box["x"] and box["x"] + box["width"] <= room["x"] + room["width"]
+
+
+def test_a_preset_loads_when_it_is_chosen(page: Page) -> None:
+    page.open()
+    page.tick("skip_blocks")
+    page.until_chip("Skip blocks")
+    page.tab.uncheck("#unetmod_switch input")
+    page.choose("Larger")
+    page.until_ticked(LARGER)
+    page.until("() => document.querySelector('#unetmod_switch input').checked")
+    page.until_chip(LARGER[0])
+
+
+def test_a_preset_is_saved_renamed_shared_and_deleted(page: Page, folder: Path) -> None:
+    page.open()
+    page.tick("skip_blocks")
+    page.tab.check("#unetmod_skip_blocks_middle input")
+    page.tab.check("#unetmod_preset_edit input")
+    page.name("Mine", "save")
+    page.said("Saved: Mine")
+    held = {"name": "Mine", "methods": {"skip_blocks": {"middle": True}}}
+    assert json.loads((folder / "Mine.json").read_text("utf-8")) == held
+    with page.tab.expect_download() as download:
+        page.tab.click("#unetmod_preset_export")
+    assert download.value.suggested_filename == "Mine.json"
+    assert json.loads(Path(download.value.path()).read_text("utf-8")) == held
+    page.name("Mine too", "rename")
+    page.said("Renamed: Mine too")
+    assert [path.name for path in folder.iterdir()] == ["Mine too.json"]
+    page.tab.uncheck("#unetmod_skip_blocks input")
+    page.choose("Larger")
+    page.until_ticked(LARGER)
+    page.choose("Mine too")
+    page.until_ticked(["Skip blocks"])
+    page.tab.click("#unetmod_preset_delete")
+    page.said("Deleted: Mine too")
+    assert list(folder.iterdir()) == []
+
+
+def test_a_wrong_file_is_refused_with_a_sentence_and_changes_nothing(page: Page, folder: Path, tmp_path: Path) -> None:
+    page.open()
+    page.tick("skip_blocks")
+    page.tab.check("#unetmod_skip_blocks_middle input")
+    page.until_chip("skip middle")
+    page.tab.uncheck("#unetmod_switch input")
+    page.tab.check("#unetmod_preset_edit input")
+    (tmp_path / "wrong.json").write_text('{"name": "Wrong", "methods": {"skip_blocks": {"levels": 99}}}')
+    page.bring(tmp_path / "wrong.json")
+    assert "'wrong.json' is refused. SkipBlocks: levels is 99" in page.said("levels is 99")
+    (tmp_path / "markup.json").write_text('{"name": "<img src=x onerror=alert(1)>", "methods": {"skip_blocks": {}}}')
+    page.bring(tmp_path / "markup.json")
+    page.said("'<'")
+    assert page.tab.locator("#unetmod_preset_said img").count() == 0
+    page.name("../mine", "save")
+    page.said("'/'")
+    assert not page.on and page.ticked == ["Skip blocks"] and "skip middle" in page.chips
+    assert not folder.exists()
+    (tmp_path / "right.json").write_text('{"name": "Right", "methods": {"hyper_tile": {"tile": 128}}}')
+    page.bring(tmp_path / "right.json")
+    page.said("Imported: Right")
+    page.until_ticked(["HyperTile"])
+
+
+def test_the_button_draws_two_pictures(page: Page) -> None:
+    page.open()
+    page.tick("skip_blocks")
+    page.tab.check("#unetmod_skip_blocks_middle input")
+    for label, value in (("Steps", "1"), ("Width", "64"), ("Height", "64"), ("CFG scale", "1")):
+        page.tab.get_by_label(f"number input for {label}").fill(value)
+    page.tab.keyboard.press("Tab")
+    page.tab.click("#draw")
+    page.until("() => document.querySelectorAll('.unetmod-picture img').length === 2")
+    sizes = "all => all.map(one => [one.naturalWidth, one.naturalHeight])"
+    page.until("() => [...document.querySelectorAll('.unetmod-picture img')].every(one => one.complete)")
+    assert page.tab.eval_on_selector_all(".unetmod-picture img", sizes) == [[64, 64], [64, 64]]
+    plain, modified = page.tab.eval_on_selector_all(".unetmod-picture img", "all => all.map(one => one.src)")
+    assert page.tab.request.get(plain).body() != page.tab.request.get(modified).body()
+    assert "PSNR" in page.tab.inner_text("#results")
+    assert "skip middle" in page.tab.input_value("#used textarea")
+
+
+def test_labels_are_shortened_in_the_webuis_language_too(browser: Any, address: str) -> None:
+    """The WebUI's script may translate a label before ours shortens it, or never see it whole."""
+    entries = json.loads((ROOT / "localizations" / "ja_JP.json").read_text("utf-8"))
+    japanese = Page(browser, address, WIDE, f"window.localization = {json.dumps(entries)}")
+    japanese.open()
+    japanese.tick("skip_blocks")
+    label = japanese.tab.locator("#unetmod_skip_blocks_middle label")
+    assert label.inner_text().strip() == entries["Skip blocks: Middle block"].split(": ")[1]
+    japanese.tab.close()

@@ -1,0 +1,436 @@
+"""The playground: evaluations counted, samplers exact, randomness kept, pictures compared, errors in one sentence."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+from PIL import Image, PngImagePlugin
+from safetensors.torch import save_file
+from torch import nn
+
+from lib_unetmod import GuidanceInterval, SkipBlocks, what_is_on
+from lib_unetmod.core.patching import Edit
+from lib_unetmod.core.registry import method
+from lib_unetmod.core.run import Guidance
+from lib_unetmod.playground import cli
+from lib_unetmod.playground import model as playground_model
+from lib_unetmod.playground.comparing import compare
+from lib_unetmod.playground.distance import distance
+from lib_unetmod.playground.report import table, times_line
+from lib_unetmod.playground.samplers import SAMPLERS, Course
+from lib_unetmod.playground.sampling import draw
+from lib_unetmod.playground.settings import STEPS, Settings, SettingsError
+
+WORDS = ["red", "apple", "owl"]
+PREDICTIONS = ("epsilon", "v_prediction")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # at these sizes threads cost more than they give
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def model():
+    """The checkpoint's modules with random weights; the projections that start at zero get some, to have an effect."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = playground_model.build(vocabulary=WORDS).eval().requires_grad_(False)
+        for module in model.unet.modules():
+            if isinstance(module, (nn.Conv2d, nn.Linear)) and not module.weight.any():
+                nn.init.normal_(module.weight, std=0.7 * module.weight[0].numel() ** -0.5)
+    return model
+
+
+@pytest.fixture(scope="module")
+def checkpoint(model, tmp_path_factory):
+    path = tmp_path_factory.mktemp("checkpoint") / "random.safetensors"
+    tensors = playground_model.to_checkpoint({name: value.contiguous() for name, value in model.state_dict().items()})
+    save_file(tensors, path, {"architecture": json.dumps(model.architecture)})
+    return path
+
+
+def settings(**changes):
+    return Settings(**{"prompt": "red apple", "steps": 2, "width": 64, "height": 64, "cfg": 1.0, **changes})
+
+
+def same(a, b):
+    return a.image.tobytes() == b.image.tobytes()
+
+
+# --- samplers ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_timesteps_are_the_models_at_every_number_of_steps(sampler):
+    for steps in range(STEPS[0], STEPS[1] + 1):
+        timesteps = Course(sampler, steps, steps, "epsilon").timesteps
+        assert len(timesteps) == SAMPLERS[sampler].evaluations(steps)
+        assert timesteps[0] == 999 and timesteps.min() >= 0
+
+
+@pytest.mark.parametrize("prediction_type", PREDICTIONS)
+@pytest.mark.parametrize("taken", [1, 4, 10])
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_perfect_denoiser_is_followed_to_its_latent(sampler, taken, prediction_type, model):
+    """What the U-Net is given must be sqrt(a) x0 + sqrt(1-a) noise at its timestep, and what it says must be believed."""
+    generator = torch.Generator().manual_seed(1)
+    clean = torch.randn(1, 4, 8, 8, generator=generator)
+    noise = torch.randn(1, 4, 8, 8, generator=generator)
+    course = Course(sampler, 10, taken, prediction_type)
+    latent = course.begin(noise, None if taken == 10 else clean)
+
+    def perfect(x, timestep):
+        a = model.alphas_cumprod[round(float(timestep))]
+        epsilon = (x - a.sqrt() * clean) / (1 - a).sqrt()
+        return epsilon if prediction_type == "epsilon" else a.sqrt() * epsilon - (1 - a).sqrt() * clean
+
+    assert torch.allclose(course.run(latent, perfect, generator), clean, atol=2e-3)
+
+
+def test_the_first_input_holds_the_noise_of_its_timestep(model):
+    """In img2img it is the clean latent with as much noise as the schedule has there, whatever the scheduler's scaling."""
+    generator = torch.Generator().manual_seed(1)
+    clean, noise = (torch.randn(1, 4, 8, 8, generator=generator) for _ in range(2))
+    for sampler in SAMPLERS:
+        course = Course(sampler, 10, 4, "epsilon")
+        seen = []
+
+        def record(x, timestep, seen=seen):
+            seen.append((x, timestep))
+            return torch.zeros_like(x)
+
+        course.run(course.begin(noise, clean), record, generator)
+        x, timestep = seen[0]
+        a = model.alphas_cumprod[round(float(timestep))]
+        assert torch.allclose(x, a.sqrt() * clean + (1 - a).sqrt() * noise, atol=1e-3), sampler
+
+
+# --- drawing ----------------------------------------------------------------------------------------------------------
+
+
+def count_calls(unet):
+    calls = []
+    return calls, unet.register_forward_pre_hook(lambda _, args: calls.append(len(args[0])))
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_evaluations_are_counted_exactly(sampler, model):
+    calls, hook = count_calls(model.unet)
+    progress = []
+    try:
+        picture = draw(model, settings(sampler=sampler, steps=3), progress=lambda *now: progress.append(now))
+    finally:
+        hook.remove()
+    expected = 5 if sampler == "heun" else 3
+    assert len(calls) == picture.evaluations == picture.settings.evaluations == expected
+    assert progress == [(n, expected) for n in range(1, expected + 1)]
+
+
+@pytest.mark.parametrize(("strength", "evaluations"), [(0.0, 1), (0.05, 1), (0.5, 2), (0.75, 3), (1.0, 4)])
+def test_strength_gives_the_number_of_evaluations(strength, evaluations, model):
+    start = Image.new("RGB", (90, 50), "red")
+    picture = draw(model, settings(steps=4, strength=strength, image=start))
+    assert picture.evaluations == evaluations and picture.image.size == (64, 64)
+
+
+def test_guidance_takes_both_prompts_in_one_batch_and_none_at_1(model):
+    calls, hook = count_calls(model.unet)
+    try:
+        guided = draw(model, settings(cfg=4.0, negative_prompt="owl"))
+        plain = draw(model, settings(cfg=1.0, negative_prompt="owl"))
+    finally:
+        hook.remove()
+    assert calls == [2, 2, 1, 1]
+    assert any("negative prompt" in note for note in plain.notes) and not guided.notes
+
+
+@pytest.mark.parametrize("sampler", ["euler", "euler-a", "lcm"])
+def test_a_seed_is_a_picture(sampler, model):
+    first, again, other = (draw(model, settings(sampler=sampler, seed=seed)) for seed in (5, 5, 6))
+    assert same(first, again) and not same(first, other)
+
+
+def test_a_drawn_seed_is_told_and_drawn_with(model):
+    picture = draw(model, settings(seed=-1))
+    assert picture.settings.seed >= 0
+    assert same(picture, draw(model, settings(seed=picture.settings.seed)))
+
+
+def test_times_add_up(model):
+    timings = draw(model, settings()).timings
+    parts = (timings.text_encoder, timings.unet, timings.vae)
+    assert all(part > 0 for part in parts) and sum(parts) <= timings.total
+    assert timings.rest == pytest.approx(timings.total - sum(parts))
+
+
+def test_notes_tell_of_sizes_and_unknown_words(model):
+    picture = draw(model, settings(prompt="red zeppelin", width=70))
+    assert picture.image.size == (128, 64)
+    assert any("70x64" in note and "128x64" in note for note in picture.notes)
+    assert any("zeppelin" in note and "red" not in note.split() for note in picture.notes)
+
+
+def test_transparent_pictures_begin_on_white(model):
+    clear, white = Image.new("RGBA", (64, 64), (255, 0, 0, 0)), Image.new("RGB", (64, 64), "white")
+    assert same(*(draw(model, settings(image=image)) for image in (clear, white)))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"steps": 0}, {"steps": 2.5}, {"cfg": float("nan")}, {"width": 5000}, {"strength": 1.2}, {"sampler": "ddim"},
+     {"seed": None}, {"seed": 2**32}, {"prompt": None}],
+)  # fmt: skip
+def test_wrong_settings_are_refused_by_name(wrong):
+    (name,) = wrong
+    with pytest.raises(SettingsError, match=name):
+        settings(**wrong)
+
+
+# --- with methods -----------------------------------------------------------------------------------------------------
+
+
+def test_neutral_settings_give_the_same_picture_bit_for_bit(model):
+    comparison = compare(model, settings(), [SkipBlocks()])
+    assert same(comparison.plain, comparison.modified) and comparison.distance.identical
+
+
+def test_a_method_changes_the_picture_and_leaves_the_unet_as_it_was(model):
+    before = draw(model, settings())
+    comparison = compare(model, settings(), [SkipBlocks(middle=True, levels=2)])
+    assert not comparison.distance.identical
+    assert what_is_on(model.unet) == {}
+    assert same(before, comparison.plain) and same(before, draw(model, settings()))
+
+
+def test_an_exception_on_the_way_leaves_the_unet_as_it_was(model):
+    on = []
+
+    def stop(done, total):
+        on.append(what_is_on(model.unet))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        draw(model, settings(), [SkipBlocks(middle=True)], progress=stop)
+    assert on[0] and what_is_on(model.unet) == {}
+
+
+def test_img2img_is_the_pass_it_says(model):
+    only_txt2img = [SkipBlocks(levels=2, img2img=False)]
+    start = Image.new("RGB", (64, 64), "red")
+    assert compare(model, settings(image=start), only_txt2img).distance.identical
+    assert not compare(model, settings(), only_txt2img).distance.identical
+
+
+@pytest.mark.parametrize("image", [None, Image.new("RGB", (64, 64), "red")], ids=["txt2img", "img2img"])
+def test_the_run_spans_the_autoencoder_and_knows_seed_and_rows(image, model, monkeypatch, probe):
+    runs, on = [], []
+
+    def edits(config, unet, run):
+        runs.append(run)
+        yield Edit(unet.middle_block.layers[-1].module, lambda call, *args, **kwargs: call(*args, **kwargs))
+
+    method(probe, title="Probe", group="speed", order=900)(edits)
+    for name in ("encode_image", "decode"):
+        original = getattr(model, name)
+        monkeypatch.setattr(model, name, lambda x, original=original: (on.append(what_is_on(model.unet)), original(x))[1])
+    draw(model, settings(cfg=4.0, seed=8, image=image), [probe(factor=2)])
+    assert len(on) == (1 if image is None else 2) and all(on)
+    assert runs[0].vae is model.vae and runs[0]._seed == 8 and runs[0].guidance == Guidance(4.0, (1, 1))
+    draw(model, settings(cfg=1.0), [probe(factor=2)])
+    assert runs[1].guidance == Guidance(1.0, (0,))
+
+
+def test_guidance_in_no_interval_draws_with_the_prompt_alone(model):
+    prompt_alone = draw(model, settings(cfg=1.0))
+    nowhere = draw(model, settings(cfg=4.0), [GuidanceInterval(guide_from=0, guide_to=0)])
+    guided = draw(model, settings(cfg=4.0))
+    assert distance(nowhere.image, prompt_alone.image).psnr > 50 > distance(guided.image, prompt_alone.image).psnr
+    assert not nowhere.notes
+
+
+def test_what_is_kept_is_reported_where_something_is(model, probe):
+    def edits(config, unet, run):
+        store = run.streams(lambda: SimpleNamespace(nbytes=3_140_000))
+
+        def keep(call, *args, **kwargs):
+            store.current()
+            store.count()
+            return call(*args, **kwargs)
+
+        yield Edit(unet.middle_block.layers[-1].module, keep)
+
+    method(probe, title="Probe", group="speed", order=900)(edits)
+    plain, keeping = draw(model, settings()), draw(model, settings(), [probe(factor=2)])
+    assert (plain.kept_bytes, keeping.kept_bytes) == (0, 3_140_000) and same(plain, keeping)
+    assert "kept" not in times_line(plain) and times_line(keeping).endswith("; kept between evaluations: 3.1 MB")
+    assert "Kept between evaluations" not in table(plain, plain)
+    assert "Kept between evaluations</th><td>0.0 MB</td><td>3.1 MB</td>" in table(plain, keeping)
+
+
+# --- distance ---------------------------------------------------------------------------------------------------------
+
+
+def test_psnr_and_ssim_against_numbers_by_hand():
+    black, grey = (Image.new("RGB", (16, 16), (v, v, v)) for v in (0, 51))
+    # an error of 51 = 255/5 everywhere: 10 log10(25) = 13.979 dB
+    assert distance(black, grey).psnr == pytest.approx(13.9794, abs=1e-4)
+    # flat pictures: SSIM is c1 / (51^2 + c1) with c1 = (0.01 * 255)^2 = 6.5025
+    assert distance(black, grey).ssim == pytest.approx(6.5025 / (51**2 + 6.5025), rel=1e-6)
+    assert str(distance(grey, grey.copy())) == "identical" and distance(grey, grey).ssim == pytest.approx(1)
+    with pytest.raises(ValueError, match="sizes"):
+        distance(grey, Image.new("RGB", (16, 17)))
+
+
+# --- the command line -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(checkpoint, capsys):
+    def run(*arguments):
+        code = cli.main([*map(str, arguments), "--checkpoint", str(checkpoint)])
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run
+
+
+SMALL = ("--steps", 1, "--width", 64, "--height", 64)
+
+
+def test_generate_writes_the_picture(run, tmp_path, model):
+    path = tmp_path / "apple.png"
+    code, out, _ = run("generate", "red apple", "-o", path, *SMALL, "--seed", 3, "--set", "skip_blocks.levels=1")
+    assert code == 0 and "1 evaluation of" in out and "seed 3" in out
+    drawn = draw(model, settings(steps=1, cfg=4.0, seed=3), [SkipBlocks(levels=1)])
+    assert Image.open(path).tobytes() == drawn.image.tobytes()
+
+
+def test_compare_writes_one_sheet_for_all_prompts(run, tmp_path):
+    sizes = []
+    for prompts in (["red apple"], ["red apple", "owl"]):
+        path = tmp_path / f"{len(prompts)}.png"
+        code, out, _ = run("compare", *prompts, "-o", path, *SMALL, "--set", "skip_blocks.middle=true")
+        assert code == 0 and out.count("PSNR") == len(prompts) and out.count("modified: 1 evaluation of") == len(prompts)
+        with Image.open(path) as sheet:
+            assert isinstance(sheet, PngImagePlugin.PngImageFile)
+            sizes.append(sheet.size)
+    assert sizes[0][0] == sizes[1][0] >= 2 * 256 and sizes[1][1] - sizes[0][1] > 256
+
+
+def test_info_names_blocks_words_methods_and_knobs(run):
+    code, out, _ = run("info")
+    assert code == 0
+    for expected in ("sd1", "out.11", "128 + 128", "apple owl red", "skip_blocks", "levels = 0", "from 0 to 3"):
+        assert expected in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--set", "skip_blocks.levels=9"], "levels is 9"),
+        (["--set", "skip_blocks.level=1"], "no knob 'level'"),
+        (["--set", "skip_block.levels=1"], "no method 'skip_block'"),
+        (["--set", "skip_blocks=1"], "METHOD.KNOB=VALUE"),
+        (["--set", "skip_blocks.blocks=in.99"], "in.99"),
+        (["--steps", "many"], "--steps"),
+        (["--steps", "0"], "value of steps is 0"),
+        (["--sampler", "ddim"], "sampler is 'ddim'"),
+        (["--image", "nowhere.png"], "nowhere.png"),
+        (["-o", "picture.gif"], ".png"),
+        (["-o", "no/such/folder/picture.png"], "folder"),
+        (["--device", "toaster"], "toaster"),
+        (["--frobnicate"], "--frobnicate"),
+    ],
+)
+def test_wrong_input_is_one_sentence_and_exit_code_2(arguments, sentence, run, tmp_path):
+    code, out, err = run("generate", "owl", "-o", tmp_path / "x.png", *SMALL, *arguments)
+    assert code == 2 and sentence in err and err.count("\n") == 1 and not out
+    assert "left out" not in err and not (tmp_path / "x.png").exists()
+
+
+def test_a_missing_or_foreign_checkpoint_is_one_sentence(tmp_path, capsys):
+    foreign = tmp_path / "foreign.safetensors"
+    save_file({"a": torch.zeros(1)}, foreign)
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(b"no tensors here")
+    for path in (tmp_path / "nothing.safetensors", foreign, broken):
+        assert cli.main(["info", "--checkpoint", str(path)]) == 2
+        err = capsys.readouterr().err
+        assert err.count("\n") == 1 and path.name in err
+
+
+def test_it_runs_as_a_module():
+    command = [sys.executable, "-m", "lib_unetmod.playground", "compare", "owl", "-o", "sheet.png"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and "nothing to compare" in done.stderr and "Traceback" not in done.stderr
+
+
+# --- the page ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def page(model):
+    """A client of the launched page, and the values of the panel's controls at first."""
+    client = pytest.importorskip("gradio_client")
+    from lib_unetmod.playground.page import build, launch
+    from lib_unetmod.webui.panel import Panel
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    blocks = build(model)
+    launch(blocks, "127.0.0.1", port)
+    yield client.Client(f"http://127.0.0.1:{port}/", verbose=False), Panel
+    blocks.close()
+
+
+def from_page(page, on=False, selection=None, **changes):
+    client, panel = page
+    values = {"prompt": "owl", "negative": "", "sampler": "euler", "steps": 1, "width": 64, "height": 64, "cfg": 1,
+              "seed": 0, "image": None, "strength": 0.5, **changes}  # fmt: skip
+    return client.predict(*values.values(), *panel.values(on, selection or {}), api_name="/generate")
+
+
+def test_the_page_draws_both(page, model):
+    plain, modified, results, used = from_page(page, on=True, selection={"skip_blocks": {"levels": 2}})
+    expected = draw(model, settings(prompt="owl", steps=1), [SkipBlocks(levels=2)])
+    assert Image.open(modified).convert("RGB").tobytes() == expected.image.tobytes()
+    assert Image.open(plain).convert("RGB").tobytes() != expected.image.tobytes()
+    assert "PSNR" in results and "Modified" in results and "skip 2 levels" in used
+    assert what_is_on(model.unet) == {}
+
+
+def test_the_page_draws_the_plain_one_whatever_is_wrong_with_the_methods(page):
+    off = from_page(page, on=False, selection={"skip_blocks": {"levels": 2}})
+    assert off[0] and off[1] is None and "UNet Mod is off" in off[2]
+    no_such_block = from_page(page, on=True, selection={"skip_blocks": {"blocks": ["in.99"]}})
+    assert no_such_block[0] and no_such_block[1] is None and "in.99" in no_such_block[2]
+    too_late = from_page(page, on=True, selection={"skip_blocks": {"middle": True, "start": 0.9, "end": 0.1}})
+    assert too_late[0] and too_late[1] is None and "start" in too_late[2]
+
+
+def test_the_page_says_what_is_wrong_with_the_settings(page):
+    with pytest.raises(Exception, match="value of seed is empty"):
+        from_page(page, seed=None)
+    with pytest.raises(Exception, match="value of steps is 2"):
+        from_page(page, steps=2.5)
+    with pytest.raises(Exception, match="5000 is greater than"):
+        from_page(page, width=5000)
+
+
+def test_the_page_asks_nobody_else(page):
+    import httpx
+
+    answer = httpx.get(page[0].src)
+    assert answer.headers["content-security-policy"].startswith("default-src 'self'")
+    assert "fonts.googleapis.com/css" not in answer.text

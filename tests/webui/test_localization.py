@@ -1,0 +1,115 @@
+"""localizations/*.json against what the panel shows, read from the panel itself: nothing missing, nothing stale."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from pathlib import Path
+
+import gradio as gr
+import panel_report
+import pytest
+
+from lib_unetmod.core.config import SHARED_KNOBS, knobs
+from lib_unetmod.core.registry import METHODS
+from lib_unetmod.webui import controls, panel
+
+FILES = sorted((Path(__file__).parents[2] / "localizations").glob("*.json"))
+NUMBER = re.compile(r"(?<![A-Za-z0-9.])-?\d+(?:\.\d+)?(?![A-Za-z])")
+LANGUAGES = {"ja_JP": re.compile("[ぁ-んァ-ヶ一-龥]"), "zh_CN": re.compile("[一-龥]")}
+#: Names that are the same in every language.
+NAMES = {method.title for method in METHODS.values()} | {
+    "RAU-Net",
+    "txt2img",
+    "img2img",
+    "Self-attention",
+    "Cross-attention",
+}
+
+
+def text_of(markup: str) -> str:
+    return html.unescape(re.sub("<[^>]*>", "", markup))
+
+
+def strings_of(page: gr.Blocks) -> set[str]:
+    """What the components of a page show as text: labels, helps, placeholders, buttons' words and lines of HTML.
+
+    What was measured of a method holds figures that change with each measurement, and stays English.
+    """
+    found: set[str] = set()
+    for block in page.blocks.values():
+        measured = "unetmod-measured" in (getattr(block, "elem_classes", None) or ())
+        if measured or not getattr(block, "visible", True) or str(block.elem_id) == "seed":
+            continue
+        shown = [getattr(block, "info", None), getattr(block, "placeholder", None)]
+        if getattr(block, "show_label", True) and not isinstance(block, (gr.HTML, gr.UploadButton)):
+            shown.append(getattr(block, "label", None))
+        if isinstance(block, gr.HTML):
+            shown.append(text_of(block.value or ""))
+        if isinstance(block, gr.Button):
+            shown.append(block.value)
+        if isinstance(block, gr.UploadButton):
+            shown.append(block.label)
+        found.update(text for text in shown if text)
+    return found
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """Every string of the panel that is not a value; what is beside the panel on the page is not ours."""
+    page, _ = panel_report.build(tmp_path_factory.mktemp("presets"))
+    return strings_of(page) - {"Seed", panel.TITLE} | {text_of(panel._SWITCH_OFF)}
+
+
+def test_the_walk_finds_titles_ideas_labels_helps_and_groups(shown: set[str]) -> None:
+    for method in METHODS.values():
+        labels = {controls.knob_label(method, knob) for knob in knobs(method.config)}
+        helps = {knob.help for knob in knobs(method.config)}
+        assert {method.title, method.idea.rstrip(".:"), method.group.capitalize(), *labels, *helps} <= shown
+
+
+def test_there_is_one_file_for_each_language() -> None:
+    assert [file.stem for file in FILES] == sorted(LANGUAGES)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_every_string_is_translated_and_no_entry_is_stale(file: Path, shown: set[str]) -> None:
+    entries = json.loads(file.read_text("utf-8"))
+    assert sorted(shown - set(entries)) == []
+    assert sorted(set(entries) - shown) == []
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_translations_are_in_their_language_and_labels_keep_their_form(file: Path) -> None:
+    entries = json.loads(file.read_text("utf-8"))
+    of_knobs = {controls.knob_label(method, knob) for method in METHODS.values() for knob in knobs(method.config)}
+    for english, translation in entries.items():
+        assert translation.strip() == translation and translation
+        short = english.partition(": ")[2] if english in of_knobs else english
+        assert LANGUAGES[file.stem].search(translation) or short in NAMES, english
+        # unetmod.js cuts a label after its method's title.
+        assert translation.count(": ") == (1 if english in of_knobs else 0), translation
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_one_word_has_one_translation(file: Path) -> None:
+    """A knob that several methods share reads the same under each, and a label begins with its method's title."""
+    entries = json.loads(file.read_text("utf-8"))
+    for method in METHODS.values():
+        labels = {knob.name: entries[controls.knob_label(method, knob)].split(": ") for knob in knobs(method.config)}
+        assert {title for title, _ in labels.values()} == {entries[method.title]}
+        for name in SHARED_KNOBS:
+            first = next(iter(METHODS.values()))
+            shared = next(knob for knob in knobs(first.config) if knob.name == name)
+            assert labels[name][1] == entries[controls.knob_label(first, shared)].split(": ")[1]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_numbers_in_helps_are_kept(file: Path) -> None:
+    """Bounds and block numbers are what a slip of a translation would do most harm to."""
+    entries = json.loads(file.read_text("utf-8"))
+    for method in METHODS.values():
+        for knob in knobs(method.config):
+            numbers, kept = (set(NUMBER.findall(text)) for text in (knob.help, entries[knob.help]))
+            assert numbers <= kept, entries[knob.help]

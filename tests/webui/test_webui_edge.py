@@ -1,0 +1,269 @@
+"""The WebUI's edge without a WebUI: arguments, Settings, infotext, X/Y/Z axes, and where the controls stand."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import gradio as gr
+import pytest
+import torch
+import webui_stubs
+from unets import fresh
+from webui_stubs import ENTRY, SKIP, P, denoiser_params, loaded, script_callbacks, scripts, shared
+
+from lib_unetmod.core.run import Guidance
+from lib_unetmod.settings.selection import INFOTEXT_NOTE
+from lib_unetmod.webui import api, controls, host, infotext, page, sampling, settings, xyz
+
+
+@pytest.fixture(autouse=True)
+def fresh_webui():
+    webui_stubs.reset()
+    yield
+    assert sampling._current is None
+
+
+def values(*of_skip_blocks: Any) -> list[Any]:
+    """The page's values up to SkipBlocks' own; None, "as Settings say", for the methods that stand before it."""
+    names = [name for name, _, _ in controls.arguments()]
+    return [None] * names.index("skip_blocks") + list(of_skip_blocks)
+
+
+def test_arguments_in_every_form():
+    def configs(*args: Any) -> tuple[bool, Any]:
+        choice = api.read(args, settings.read())
+        return choice.on, choice.selection
+
+    assert configs() == (False, {}) == configs(None, None)
+    assert configs(SKIP) == (True, SKIP) == configs(True, *values(True, True, 1))
+    assert configs(True) == (True, {})
+    for nonsense in ("yes", 7, [1], object()):
+        choice = api.read([nonsense], settings.read())
+        assert not choice.on and len(choice.problems) == 1
+
+
+def test_settings_are_where_page_and_api_start(capsys):
+    key = "unetmod_skip_blocks"
+    settings.add_options()
+    assert shared.opts.options[key].default == ""
+    for line, ticked in (
+        ("middle=true; levels=1", True),
+        ("on; middle=true; levels=1", True),
+        ("off; middle=true;levels=1", False),
+    ):
+        shared.opts.data[key] = line
+        defaults = settings.read()
+        assert defaults.knobs == SKIP and bool(defaults.ticked) is ticked
+        assert api.read([True], defaults).selection == (SKIP if ticked else {})
+        assert api.read([True, *values(True)], defaults).selection == SKIP
+        assert api.read([{"skip_blocks": {"levels": 2}}], defaults).selection == {
+            "skip_blocks": {"middle": True, "levels": 2}
+        }
+        assert api.read([], defaults).on is False
+    shared.opts.data[key] = "on"
+    assert settings.read().knobs == {"skip_blocks": {}}
+    for damaged in ("levels=many", "freeze", "levels=1, middle=true", "="):
+        shared.opts.data[key] = damaged
+        assert settings.read().knobs == {} and len(settings.read().problems) == 1
+        shared.opts.options[key].onchange()
+        assert capsys.readouterr().out.count("cannot be read") == 1
+    shared.opts.data[key] = 3
+    assert settings.read() == settings.Defaults()
+
+
+def test_axes_put_methods_on_and_off():
+    off = api.read([False, *values(False, True)], settings.Defaults())
+    assert api.with_axes(off, {}) is off
+    assert api.with_axes(off, {"skip_blocks.levels": 1}).selection == SKIP
+    assert api.with_axes(off, {"skip_blocks": "true"}).selection == {"skip_blocks": {"middle": True}}
+    on = api.read([SKIP], settings.Defaults())
+    assert api.with_axes(on, {"skip_blocks": "false", "skip_blocks.levels": "1"}).selection == {}
+    assert api.with_axes(on, {"switch": "false", "skip_blocks.levels": "1"}).on is False
+    assert on.selection == SKIP
+
+
+def test_restoring_from_infotext(capsys):
+    def restored(parameters: dict[str, Any]) -> dict[str, Any]:
+        names = ("switch", "skip_blocks", "skip_blocks.middle", "skip_blocks.levels", "skip_blocks.blocks")
+        return {name: infotext.Restore(name)(parameters) for name in names}
+
+    everything = restored({"Size": "64x64", ENTRY: "levels=2; blocks=in.4.attn out.7"})
+    assert list(everything.values()) == [True, True, False, 2, "in.4.attn out.7"]
+    assert list(restored({"Size": "64x64"}).values()) == [False, None, None, None, None]
+    assert capsys.readouterr().out == ""
+    for damaged in ("levels=9", "", "{}", 3, "levels=1;" * 9999):
+        assert restored({ENTRY: damaged, INFOTEXT_NOTE: "said"})["switch"] is False
+        assert capsys.readouterr().out.count("Ignored in the infotext") == 1
+    assert infotext.Restore("switch") == infotext.Restore("switch") != infotext.Restore("skip_blocks")
+
+
+def test_axes_join_the_plot_once():
+    plot = SimpleNamespace(
+        axis_options=[], AxisOption=lambda *args, **more: SimpleNamespace(label=args[0], args=args, **more)
+    )
+    scripts.scripts_data = [SimpleNamespace(path="/webui/scripts/xyz_grid.py", module=plot)]
+    xyz.add_axes()
+    count = len(plot.axis_options)
+    xyz.add_axes()
+    assert count == len(plot.axis_options) == len({option.label for option in plot.axis_options}) > 10
+    levels = next(option for option in plot.axis_options if option.label == "[UNet Mod] Skip blocks: Deepest levels")
+    p = SimpleNamespace()
+    cell = copy.copy(p)
+    levels.args[2](cell, 2, [1, 2])
+    assert xyz.axes_of(cell) == {"skip_blocks.levels": 2} and xyz.axes_of(p) == {}
+    levels.confirm(p, [0, 3])
+    with pytest.raises(ValueError, match="from 0 to 3"):
+        levels.confirm(p, [4])
+    for broken in ([], [SimpleNamespace(path="xyz_grid.py", module=SimpleNamespace())]):
+        scripts.scripts_data = broken
+        xyz.add_axes()
+
+
+class Place:
+    """A script as the page sees it: where its callbacks go, and its elements' names."""
+
+    def __new__(cls) -> Place:
+        place = super().__new__(cls)
+        place.callbacks = {}
+        return place
+
+    def on_after_component(self, callback: Any, *, elem_id: str) -> None:
+        self.callbacks[elem_id] = callback
+
+    on_before_component = on_after_component
+
+    def elem_id(self, name: str) -> str:
+        return f"script_{name}"
+
+
+@pytest.mark.parametrize("ids", [("txt2img_subseed_show", "txt2img_seed_extras", "txt2img_gallery"), ("img2img_gallery",)])
+def test_every_control_is_on_the_page(ids):
+    place = Place()
+    with gr.Blocks() as blocks:
+        script_page = page.Page(place)
+        returned = script_page.controls()
+        for elem_id in ids:
+            place.callbacks[elem_id](None)
+    assert all(control._id in blocks.blocks for control in returned)
+    assert len(place.infotext_fields) == len(place.paste_field_names) == len(returned)
+
+
+def test_controls_follow_settings_and_are_then_kept_out_of_ui_config():
+    shared.opts.data["unetmod_skip_blocks"] = "off; levels=2"
+    with gr.Blocks():
+        script_page = page.Page(Place())
+        script_page.controls()
+    panel = script_page.panel
+    assert panel.component("skip_blocks").value is False and panel.component("skip_blocks.levels").value == 2
+    assert panel.component("skip_blocks.levels").do_not_save_to_config and not panel.switch.do_not_save_to_config
+
+
+def test_the_api_starts_without_values(monkeypatch):
+    monkeypatch.setattr(scripts, "scripts_current", None)
+    place = Place()
+    with gr.Blocks():
+        script_page = page.Page(place)
+        stand_ins = script_page.controls()
+    assert all(control.value in (None, "") for control in stand_ins) and script_page.panel is None
+    assert api.read([control.value or None for control in stand_ins], settings.Defaults()).on is False
+
+
+def test_the_script_file(monkeypatch):
+    unet, registered = fresh("sd1"), {}
+    for name in ("on_ui_settings", "on_cfg_denoiser"):
+        register = partial(registered.__setitem__, name)
+        monkeypatch.setattr(script_callbacks, name, register, raising=False)
+    monkeypatch.setattr(scripts, "Script", Place)
+    file = Path(__file__).parents[2] / "scripts" / "unetmod.py"
+    spec = importlib.util.spec_from_file_location("unetmod.py", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert registered["on_cfg_denoiser"] is sampling.on_cfg_denoiser
+    registered["on_ui_settings"]()
+    script, p = module.UNetModScript(), P([unet])
+    assert script.title().lower() == "unet mod" and script.show(True) is script.show(False)
+    shared.sd_model = loaded(unet)
+    script.process(p, SKIP)
+    script.process_batch(p, SKIP, batch_number=0)
+    p.sample()
+    assert all(count for _, count in p.seen)
+
+
+# What the host says of rows, seeds and the autoencoder.
+
+
+def test_rows_are_paired_as_the_webui_orders_them():
+    assert host.guidance_of(denoiser_params(3, scale=1.0)) == Guidance(1.0, (0, 1, 2, 0, 1, 2))
+    assert host.guidance_of(denoiser_params(weights=(0.5,), scale=2.0)) == Guidance(1.0, (0, 0))
+    assert host.guidance_of(denoiser_params(scale=12.5, cond_scale_miltiplier=0.08)).scale == 1.0
+    cfgpp = denoiser_params(scale=1.0, cond_scale_miltiplier=0.08, need_last_noise_uncond=True)
+    assert host.guidance_of(cfgpp).scale == 1.0  # which the note tells
+    mixed = denoiser_params(2, scale=2.0)
+    mixed.denoiser.sampler.sampler_extra_args["cond"].batch[1][0].weight = 0.5
+    assert host.guidance_of(mixed).scale == 2.0
+    for unknown in (None, SimpleNamespace(), denoiser_params(sampler=None), denoiser_params(0)):
+        assert host.guidance_of(unknown) is None
+
+
+@pytest.mark.parametrize(
+    ("params", "options", "words"),
+    [
+        (denoiser_params(weights=(1.0, 1.0)), {}, "AND"),
+        (denoiser_params(need_last_noise_uncond=True), {}, "CFG++"),
+        (denoiser_params(tokens=(154, 77)), {}, "turn on Pad prompt/negative prompt"),
+        (denoiser_params(tokens=(154, 77)), {"pad_cond_uncond": True}, ""),
+        (denoiser_params(tokens=(154, 77)), {"pad_cond_uncond_v0": True}, ""),
+        (denoiser_params(), {"batch_cond_uncond": False}, "turn on Batch cond/uncond"),
+        (denoiser_params(), {"batch_cond_uncond": True, "pad_cond_uncond": False}, ""),
+    ],
+)
+def test_why_rows_cannot_be_paired(params, options, words):
+    vars(shared.opts).update(options)
+    said = host.guidance_of(params)
+    assert words in said.reason and bool(said.reason) == bool(words) and said.scale == 7.0
+
+
+def test_rows_of_an_edit_model_or_of_a_fork_are_not_paired():
+    for rows in (3, 1):
+        params = denoiser_params()
+        params.x = torch.zeros(rows, 4, 8, 8)
+        assert "does not give one row" in host.guidance_of(params).reason
+
+
+def test_the_seed_is_that_of_the_batch():
+    p = SimpleNamespace(seeds=None, all_seeds=None)
+    assert host.seed_of(p) == 0 == host.seed_of(SimpleNamespace())
+    p.all_seeds = [5, 6]
+    assert host.seed_of(p) == 5
+    p.seeds = [6]
+    assert host.seed_of(p) == 6
+
+
+def test_the_autoencoder_is_the_hosts():
+    vae = object()
+    shared.sd_model = SimpleNamespace(first_stage_model=vae)
+    assert host.current_vae() is vae
+    forge = SimpleNamespace(vae=SimpleNamespace(first_stage_model=vae))
+    shared.sd_model = SimpleNamespace(first_stage_model="not asked", forge_objects=forge)
+    assert host.current_vae() is vae
+    for without in (None, SimpleNamespace(forge_objects=SimpleNamespace())):
+        shared.sd_model = without
+        assert host.current_vae() is None
+
+
+def test_what_is_decoded_is_what_the_webui_would_decode():
+    model = SimpleNamespace(decode_first_stage=lambda latent: 2 * latent.repeat_interleave(8, -1))
+    p = SimpleNamespace(sd_model=model, extra_generation_params={})
+    latents = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.autocast("cpu"):
+        decoded = host.decoded(p, latents)
+    assert decoded.already_decoded and p.extra_generation_params == {}
+    assert torch.equal(torch.stack(decoded), 2 * latents.repeat_interleave(8, -1))
+    assert host.decoded(p, decoded) is decoded and host.decoded(p, "no latent") == "no latent"
+    with pytest.raises(ValueError, match="NaN"):
+        host.decoded(p, latents * float("nan"))
