@@ -64,7 +64,7 @@ def conflicts(one: Method, other: Method) -> bool:
 
 def in_order() -> list[Method]:
     groups = ["speed", "resolution", "detail"]
-    return sorted(METHODS.values(), key=lambda method: (groups.index(method.group), method.order))
+    return sorted(METHODS.values(), key=lambda method: (groups.index(method.group), method.at))
 
 
 def changes(method: Method) -> str:
@@ -119,7 +119,7 @@ def _taken(family: str, config: object) -> bool:
 def knob_tables() -> str:
     """One table a method, in the order in which the methods apply, and one of the knobs that all share."""
     parts = []
-    for method in sorted(METHODS.values(), key=lambda method: method.order):
+    for method in sorted(METHODS.values(), key=lambda method: method.at):
         own = [knob for knob in knobs(method.config) if knob.name not in SHARED_KNOBS]
         parts.append(
             f"### {method.title} (`{method.name}`, {method.group})\n\n{method.idea}\n\n{_pair(method)}\n\n{_table(own)}"

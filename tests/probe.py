@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from lib_unetmod.core.config import Config
+from lib_unetmod.core.depth import Depth
 from lib_unetmod.core.knobs import knob
 from lib_unetmod.core.patching import Edit
 from lib_unetmod.core.registry import METHODS, method
@@ -26,7 +27,7 @@ def _edits(config, unet, run) -> Iterator[Edit]:
 
 @contextmanager
 def probe_registered() -> Iterator[type[Probe]]:
-    method(Probe, title="Probe", group="speed", order=900)(_edits)
+    method(Probe, title="Probe", benefit="", at=Depth.INNERMOST)(_edits)
     try:
         yield Probe
     finally:

@@ -30,7 +30,7 @@ def in_order(configs: Sequence[Config]) -> list[Config]:
 
 def _place(config: Config) -> tuple[int, str]:
     method = method_of(config)
-    return method.order, method.name
+    return method.at, method.name
 
 
 def conflict(one: Config, other: Config) -> str:

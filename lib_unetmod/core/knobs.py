@@ -18,9 +18,10 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True)
 class Knob:
-    """What a user needs to know of one field. `low`, `high` and `step` hold for numbers, `choices` for text; `by_auto` says
-    that it does not count while the method's `auto` is on, `rarely` that the panel keeps it folded away.
+    """What a user needs to know of one field.
 
+    `low`, `high` and `step` hold for numbers, `choices` for text. `rarely` says that the panel keeps it folded away. `when`
+    says which other knob decides whether this one counts: `threshold` (one that is not off, zero or empty), `not auto`.
     `name`, `default` and `type` (bool, int, float, str or tuple, a list of names) come from the field itself.
     """
 
@@ -31,7 +32,7 @@ class Knob:
     step: float | None = None
     unit: str = ""
     choices: tuple[str, ...] = ()
-    by_auto: bool = False
+    when: str = ""
     rarely: bool = False
     name: str = ""
     default: Any = None

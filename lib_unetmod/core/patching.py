@@ -17,6 +17,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from .depth import Depth
+
 Wrapper = Callable[..., Tensor]
 
 
@@ -25,20 +27,20 @@ class Edit:
     """Run `wrapper(call, *args, **kwargs)` in place of `module.forward(*args, **kwargs)`.
 
     `call` is what stands under the edit: the next edit of the chain or the module's own forward. Pass on whatever arguments
-    come, and return a tensor of your own: hosts add to it in place. `order` is its place among the module's edits, the
-    lowest outermost, where that is not its method's.
+    come, and return a tensor of your own: hosts add to it in place. `at` is its depth among the module's edits, where it is
+    not its method's.
     """
 
     module: nn.Module
     wrapper: Wrapper
-    order: int | None = None
+    at: Depth | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class _Link:
     edit: Edit
     owner: str
-    order: int
+    at: Depth
 
 
 class _Chain:
@@ -81,7 +83,7 @@ class _Chain:
             self.call = partial(link.edit.wrapper, self.call)
 
     def outermost_first(self) -> list[_Link]:
-        return sorted(self.links, key=lambda link: link.order)
+        return sorted(self.links, key=lambda link: link.at)
 
     def add(self, link: _Link) -> None:
         self.links.append(link)
@@ -111,12 +113,12 @@ class Installed:
     def __init__(self) -> None:
         self._links: list[tuple[_Chain, _Link]] = []
 
-    def add(self, edits: Iterable[Edit], owner: str, order: int) -> None:
-        """Put `edits` on, at `order` where they name none. Within a chain the lowest is outermost; of equals the first."""
+    def add(self, edits: Iterable[Edit], owner: str, at: Depth) -> None:
+        """Put `edits` on, at `at` where they name no depth of their own. Of equal depth the first stands outside."""
         for edit in edits:
             current = vars(edit.module).get("forward")
             chain = current if isinstance(current, _Chain) else _Chain(edit.module)
-            link = _Link(edit, owner, order if edit.order is None else edit.order)
+            link = _Link(edit, owner, at if edit.at is None else edit.at)
             chain.add(link)
             self._links.append((chain, link))
 

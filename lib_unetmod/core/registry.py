@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from .config import Config
+from .depth import Depth
 from .knobs import ConfigError
 from .patching import Edit
 
@@ -17,18 +18,23 @@ Edits = Callable[..., Iterable[Edit]]
 
 @dataclass(frozen=True)
 class Method:
-    """A registered method. `group` is "speed", "resolution" or "detail"; a lower `order` stands further outside.
+    """A registered method. `benefit` says in at most 40 characters what a user gets, `at` where its edits stand.
 
     `excludes` gives the reason, as the end of a sentence, for each other method with which it cannot act at one time.
     """
 
     name: str
     title: str
-    group: str
-    order: int
+    benefit: str
+    at: Depth
     config: type[Config]
     edits: Edits
     excludes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def group(self) -> str:
+        """ "speed", "resolution" or "detail": the folder in which the method lies."""
+        return self.config.__module__.rpartition(".")[0].rpartition(".")[2]
 
     @property
     def idea(self) -> str:
@@ -41,14 +47,14 @@ METHODS: dict[str, Method] = {}
 
 
 def method(
-    config: type[Config], *, title: str, group: str, order: int, excludes: Mapping[str, str] | None = None
+    config: type[Config], *, title: str, benefit: str, at: Depth, excludes: Mapping[str, str] | None = None
 ) -> Callable[[Edits], Edits]:
     """Register the decorated function, which yields the edits for a config, under the config's snake-case name."""
 
     def register(edits: Edits) -> Edits:
         name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", config.__name__).lower()
         config.title = title
-        METHODS[name] = Method(name, title, group, order, config, edits, dict(excludes or {}))
+        METHODS[name] = Method(name, title, benefit, at, config, edits, dict(excludes or {}))
         return edits
 
     return register

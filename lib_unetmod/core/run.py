@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from .clock import Clock, Traversal
 from .composition import in_order
 from .config import Config
+from .depth import Depth
 from .knobs import ConfigError
 from .patching import Edit, Installed, Wrapper, watch_calls, what_is_on
 from .registry import Method, method_of
@@ -22,8 +23,6 @@ from .schedule import PASSES
 from .streams import Streams
 from .target import PIXELS, TRAINED, Target
 from .unet_map import UNetMap, inspect_unet
-
-_BEFORE_ALL_METHODS = -1
 
 C = TypeVar("C", bound=Config)
 
@@ -217,9 +216,9 @@ class Run:
         try:
             self._unwatch = watch_calls(self.map.unet, self._unet_called)
             begin = Edit(self.map.input_blocks[0].layers[0].module, self._traversal_begins)
-            self._installed.add([begin], "clock", _BEFORE_ALL_METHODS)
+            self._installed.add([begin], "clock", Depth.CLOCK)
             for applied, edits in planned:
-                self._installed.add(edits, applied.method.name, applied.method.order)
+                self._installed.add(edits, applied.method.name, applied.method.at)
         except BaseException:
             self._leave()
             raise
@@ -248,7 +247,7 @@ class Run:
     def _guarded(self, applied: _Applied) -> Iterator[Edit]:
         for edit in applied.method.edits(applied.config, self.map, self):
             acts = self._finishes if isinstance(edit, Finishing) else _is_active
-            yield Edit(edit.module, _while(partial(acts, applied), edit.wrapper), edit.order)
+            yield Edit(edit.module, _while(partial(acts, applied), edit.wrapper), edit.at)
 
     def _finishes(self, applied: _Applied) -> bool:
         return self.last_pass and applied.config.acts_in(self.pass_name)

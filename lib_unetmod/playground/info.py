@@ -41,7 +41,7 @@ def about_methods() -> str:
     """Every method with its idea and its knobs, and the knobs that all share."""
     shared = [knob for knob in knobs(next(iter(METHODS.values())).config) if knob.name in SHARED_KNOBS]
     lines = ["Methods, set with --set METHOD.KNOB=VALUE; each knob stands with its default and what it takes"]
-    for method in sorted(METHODS.values(), key=lambda method: method.order):
+    for method in sorted(METHODS.values(), key=lambda method: method.at):
         lines += ["", *_method_lines(method)]
     return "\n".join([*lines, "", "Every method has", *map(_knob_lines, shared)])
 

@@ -28,7 +28,7 @@ _TICK = Knob("", "", name="toggle", type=bool, default=False)
 def ordered_methods() -> list[Method]:
     """All methods as the panel lists them: by group, and in a group in the order in which they compose."""
     places = {group: place for place, group in enumerate(GROUPS)}
-    return sorted(METHODS.values(), key=lambda m: (places.get(m.group, len(GROUPS)), m.order, m.name))
+    return sorted(METHODS.values(), key=lambda m: (places.get(m.group, len(GROUPS)), m.at, m.name))
 
 
 def arguments() -> Iterator[tuple[str, Method, Knob | None]]:
@@ -72,7 +72,7 @@ def knob_control(method: Method, knob: Knob, value: Any, elem_id: str) -> gr.com
 
 def _css_classes(knob: Knob) -> list[str]:
     """By which style.css hides what does not count while a method's auto is on."""
-    return ["unetmod-auto"] if knob.name == "auto" else ["unetmod-by-auto"] if knob.by_auto else []
+    return ["unetmod-auto"] if knob.name == "auto" else ["unetmod-by-auto"] if knob.when == "not auto" else []
 
 
 def shown(knob: Knob, value: Any) -> Any:

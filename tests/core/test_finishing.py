@@ -11,6 +11,7 @@ from unets import call, fresh, inputs
 from webui_stubs import P, generate, loaded, shared
 
 from lib_unetmod import CDTuner, ColorMap, DeepShrink, modified
+from lib_unetmod.core.depth import Depth
 from lib_unetmod.core.patching import Edit
 from lib_unetmod.core.registry import method
 from lib_unetmod.core.run import Finishing
@@ -32,7 +33,7 @@ def doubling(probe):
         yield Finishing(run.vae[0], lambda call, x: 2 * call(x))
         yield Edit(run.vae[1], lambda call, x: -call(x))
 
-    method(probe, title="Probe", group="speed", order=900)(edits)
+    method(probe, title="Probe", benefit="", at=Depth.INNERMOST)(edits)
     return probe
 
 

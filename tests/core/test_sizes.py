@@ -14,6 +14,7 @@ from unets import call, fresh, inputs
 
 from lib_unetmod import SkipBlocks, inspect_unet, modified
 from lib_unetmod.core.config import knobs
+from lib_unetmod.core.depth import Depth
 from lib_unetmod.core.knobs import knob
 from lib_unetmod.core.patching import Edit, Installed
 from lib_unetmod.core.registry import METHODS, method
@@ -149,7 +150,7 @@ def registered() -> Iterator[None]:
 
         yield Edit(unet.middle_block.layers[-1].module, add)
 
-    method(Enlarged, title="Enlarged", group="resolution", order=901)(edits)
+    method(Enlarged, title="Enlarged", benefit="", at=Depth.INNERMOST)(edits)
     amounts.clear()
     try:
         yield
@@ -209,7 +210,7 @@ def test_hires_fix_whose_second_pass_is_large_has_nothing_to_tell():
 @pytest.mark.parametrize("family", ("sd1", "sdxl"))
 def test_autos_decide_what_they_say_and_nothing_else(name, family):
     config, unet = METHODS[name].config, inspect_unet(fresh(family))
-    decided = {knob.name for knob in knobs(config) if knob.by_auto}
+    decided = {knob.name for knob in knobs(config) if knob.when == "not auto"}
     others = {knob.name: knob.low for knob in knobs(config) if knob.name in decided and knob.low is not None}
     for height, width in ((1024, 1024), (1536, 2048), (640, 1024), (4096, 4096)):
         target = Target(512, height, width)

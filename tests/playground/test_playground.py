@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from lib_unetmod import GuidanceInterval, SkipBlocks, what_is_on
+from lib_unetmod.core.depth import Depth
 from lib_unetmod.core.patching import Edit
 from lib_unetmod.core.registry import method
 from lib_unetmod.core.run import Guidance
@@ -239,7 +240,7 @@ def test_the_run_spans_the_autoencoder_and_knows_seed_and_rows(image, model, mon
         runs.append(run)
         yield Edit(unet.middle_block.layers[-1].module, lambda call, *args, **kwargs: call(*args, **kwargs))
 
-    method(probe, title="Probe", group="speed", order=900)(edits)
+    method(probe, title="Probe", benefit="", at=Depth.INNERMOST)(edits)
     for name in ("encode_image", "decode"):
         original = getattr(model, name)
         monkeypatch.setattr(model, name, lambda x, original=original: (on.append(what_is_on(model.unet)), original(x))[1])
@@ -269,7 +270,7 @@ def test_what_is_kept_is_reported_where_something_is(model, probe):
 
         yield Edit(unet.middle_block.layers[-1].module, keep)
 
-    method(probe, title="Probe", group="speed", order=900)(edits)
+    method(probe, title="Probe", benefit="", at=Depth.INNERMOST)(edits)
     plain, keeping = draw(model, settings()), draw(model, settings(), [probe(factor=2)])
     assert (plain.kept_bytes, keeping.kept_bytes) == (0, 3_140_000) and same(plain, keeping)
     assert "kept" not in times_line(plain) and times_line(keeping).endswith("; kept between evaluations: 3.1 MB")

@@ -13,6 +13,7 @@ from unets import fresh
 from webui_stubs import ENTRY, SKIP, VAE, P, generate, loaded, sd_unet, shared
 
 from lib_unetmod import what_is_on
+from lib_unetmod.core.depth import Depth
 from lib_unetmod.core.patching import Edit
 from lib_unetmod.core.registry import method
 from lib_unetmod.core.run import Guidance
@@ -142,7 +143,7 @@ def test_of_two_that_do_not_go_together_the_first_acts(sd1):
     assert "UNet Mod deep cache" in p.extra_generation_params and ENTRY in p.extra_generation_params
     assert "UNet Mod encoder reuse" not in p.extra_generation_params
     assert "do not go together" in p.extra_generation_params[INFOTEXT_NOTE]
-    assert "Encoder reuse is left out" in p.extra_generation_params[INFOTEXT_NOTE]
+    assert "Faster Diffusion (encoder reuse) is left out" in p.extra_generation_params[INFOTEXT_NOTE]
 
 
 def test_passes_are_announced(sd1):
@@ -249,7 +250,7 @@ class Keeping:
             if vae:
                 yield Edit(run.vae[0], lambda call, latent: -call(latent))
 
-        method(probe, title="Probe", group="speed", order=900)(edits)
+        method(probe, title="Probe", benefit="", at=Depth.INNERMOST)(edits)
 
     def p(self, unet) -> P:
         p = P([unet], steps=1)

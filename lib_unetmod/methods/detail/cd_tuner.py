@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from ...core.config import Config
+from ...core.depth import Depth
 from ...core.knobs import ConfigError, knob
 from ...core.patching import Edit
 from ...core.registry import method
@@ -138,7 +139,7 @@ class CDTuner(Config):
 
 
 # Inside the caches: where they leave the first convolution out, so is its edit.
-@method(CDTuner, title="CD-Tuner", group="detail", order=71)
+@method(CDTuner, title="CD-Tuner", benefit="Adjust detail, contrast and color", at=Depth.LAYER)
 def cd_tuner(config: CDTuner, unet: UNetMap, run: Run) -> Iterator[Edit]:
     """Edits of the first convolution, the last norm and the last convolution, and of the autoencoder."""
     if any(config._details(1)):

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from ...core.config import Config
+from ...core.depth import Depth
 from ...core.knobs import ConfigError, knob
 from ...core.noise import input_in_output
 from ...core.patching import Edit
@@ -111,7 +112,7 @@ class ColorMap(Config):
 
 
 # Inside the guidance rows, so that it knows which rows are left, and outside what adds rows of its own.
-@method(ColorMap, title="Colour map", group="detail", order=2)
+@method(ColorMap, title="Color map", benefit="Choose colors by image area", at=Depth.COLOR)
 def color_map(config: ColorMap, unet: UNetMap, run: Run) -> Iterator[Edit]:
     """An edit of the first layer, which colours its input, and one of the last layers, which make up for it."""
     if unet.out is None or unet.in_channels < _COLORED.stop:

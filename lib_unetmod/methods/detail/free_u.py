@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from ...core.config import Config
+from ...core.depth import Depth
 from ...core.knobs import ConfigError, knob
 from ...core.patching import Edit
 from ...core.registry import method
@@ -195,7 +196,7 @@ class FreeU(Config):
 
 
 # Outside SkipBlocks, so that a layer left out by name still gets what FreeU makes of its block's input; inside the caches.
-@method(FreeU, title="FreeU", group="detail", order=8)
+@method(FreeU, title="FreeU", benefit="Stronger structure and contrast", at=Depth.BACKBONE)
 def free_u(config: FreeU, unet: UNetMap, run: Run) -> Iterator[Edit]:
     """One edit of the first layer of each output block whose stage acts."""
     config = config.filled_in(unet.family)

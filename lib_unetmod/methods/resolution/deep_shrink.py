@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ...core.depth import Depth
 from ...core.knobs import ConfigError, knob
 from ...core.patching import Edit
 from ...core.registry import method
@@ -62,7 +63,7 @@ class DeepShrink(LargeConfig):
         low=0,
         high=20,
         step=1,
-        by_auto=True,
+        when="not auto",
     )
     level: int = knob(
         0,
@@ -71,7 +72,7 @@ class DeepShrink(LargeConfig):
         low=0,
         high=6,
         step=1,
-        by_auto=True,
+        when="not auto",
     )
     factor: float = knob(
         2.0,
@@ -80,7 +81,7 @@ class DeepShrink(LargeConfig):
         low=_LEAST,
         high=_MOST,
         step=0.05,
-        by_auto=True,
+        when="not auto",
     )
     factor_x: float = knob(
         0.0,
@@ -89,7 +90,7 @@ class DeepShrink(LargeConfig):
         low=0,
         high=_MOST,
         step=0.05,
-        by_auto=True,
+        when="not auto",
     )
     method: str = knob(
         "bicubic",
@@ -129,7 +130,7 @@ class DeepShrink(LargeConfig):
         low=_LEAST,
         high=_MOST,
         step=0.05,
-        by_auto=True,
+        when="not auto",
         rarely=True,
     )
     second_factor_x: float = knob(
@@ -139,7 +140,7 @@ class DeepShrink(LargeConfig):
         low=0,
         high=_MOST,
         step=0.05,
-        by_auto=True,
+        when="not auto",
         rarely=True,
     )
     second_block: int = knob(
@@ -149,7 +150,7 @@ class DeepShrink(LargeConfig):
         low=0,
         high=20,
         step=1,
-        by_auto=True,
+        when="not auto",
         rarely=True,
     )
     second_end: float = knob(
@@ -159,7 +160,7 @@ class DeepShrink(LargeConfig):
         low=0,
         high=1,
         step=0.01,
-        by_auto=True,
+        when="not auto",
         rarely=True,
     )
 
@@ -303,7 +304,7 @@ def _refuse_missing_blocks(config: DeepShrink, unet: UNetMap) -> None:
 
 
 # Outside the caches of steps, so that they keep shrunken maps and are told of every change of size.
-@method(DeepShrink, title="Deep Shrink", group="resolution", order=2)
+@method(DeepShrink, title="Deep Shrink (Kohya HRFix)", benefit="Fewer duplicates in large images", at=Depth.RESIZED_MAPS)
 def deep_shrink(config: DeepShrink, unet: UNetMap, run: Run) -> Iterator[Edit]:
     """Edits of every block, by which maps enter and leave it; which blocks are shrunken is known with the size."""
     _refuse_missing_blocks(config, unet)

@@ -43,6 +43,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...core.depth import Depth
 from ...core.knobs import ConfigError, knob
 from ...core.patching import Edit
 from ...core.registry import method
@@ -60,8 +61,6 @@ _EXTREME = 4  # times the trained side, from which on both places act: 2048 pixe
 _MOST_BLOCKS = 11
 #: Times the trained side, from which on a side of the picture is halved where the other is not; the default of `above`.
 _LONGER = 1.3
-#: Order of the edits that hand maps to the host: outside the caches of steps, which keep small maps, inside Deep Shrink.
-_HANDED_OVER = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +83,7 @@ class HiDiffusion(LargeConfig):
         low=1,
         high=_MOST_BLOCKS,
         step=1,
-        by_auto=True,
+        when="not auto",
     )
     conv_end: float = knob(
         0.4,
@@ -93,7 +92,7 @@ class HiDiffusion(LargeConfig):
         low=0,
         high=1,
         step=0.01,
-        by_auto=True,
+        when="not auto",
     )
     pool_block: int = knob(
         4,
@@ -102,20 +101,26 @@ class HiDiffusion(LargeConfig):
         low=1,
         high=_MOST_BLOCKS,
         step=1,
-        by_auto=True,
+        when="not auto",
     )
     pool_start: float = knob(
-        0.0, "Pooled from", "From this progress on the result is pooled.", low=0, high=1, step=0.01, by_auto=True
+        0.0, "Pooled from", "From this progress on the result is pooled.", low=0, high=1, step=0.01, when="not auto"
     )
     pool_end: float = knob(
-        0.0, "Pooled until", "Up to this progress the result is pooled; 0 = never.", low=0, high=1, step=0.01, by_auto=True
+        0.0,
+        "Pooled until",
+        "Up to this progress the result is pooled; 0 = never.",
+        low=0,
+        high=1,
+        step=0.01,
+        when="not auto",
     )
     axes: str = knob(
         "both",
         "Sides",
         "Which sides of the map RAU-Net halves: both, or the only one along which the picture is longer than trained.",
         choices=("both", "height", "width"),
-        by_auto=True,
+        when="not auto",
         rarely=True,
     )
     window_levels: int = knob(
@@ -125,7 +130,7 @@ class HiDiffusion(LargeConfig):
         low=1,
         high=4,
         step=1,
-        by_auto=True,
+        when="not auto",
     )
 
     def __post_init__(self) -> None:
@@ -190,7 +195,7 @@ class HiDiffusion(LargeConfig):
         return Window(min(self.pool_start, self.pool_end), self.pool_end)
 
 
-@method(HiDiffusion, title="HiDiffusion", group="resolution", order=30)
+@method(HiDiffusion, title="HiDiffusion", benefit="Large images: faster, fewer duplicates", at=Depth.LEVELS)
 def hi_diffusion(config: HiDiffusion, unet: UNetMap, run: Run) -> Iterator[Edit]:
     """Edits of RAU-Net's pairs of blocks, and of the self-attentions that are windowed."""
     if config.raunet:
@@ -207,7 +212,7 @@ def _windowed_blocks(config: HiDiffusion, unet: UNetMap) -> list[Block]:
 
 def _raunet(config: HiDiffusion, unet: UNetMap, run: Run) -> Iterator[Edit]:
     conv, pool = _derived_blocks(unet) if config.auto else _chosen_blocks(config, unet)
-    yield from handed_over(unet, run, object(), lambda: _begin(config, unet, run), order=_HANDED_OVER)
+    yield from handed_over(unet, run, object(), lambda: _begin(config, unet, run), at=Depth.HANDED_OVER_MAPS)
     # First, and so outermost: what is handed over may have been pooled before.
     yield from note_skips(unet, run)
     if conv is not None:

@@ -28,8 +28,8 @@ def at_trained_size(progress: float, target: Target) -> float:
 class LargeConfig(Config):
     """Settings of a method that acts on pictures larger than the trained size.
 
-    With `auto`, a subclass's `settled` decides the knobs that follow from the sizes, those declared `by_auto`, and gives a
-    config whose `auto` is off.
+    With `auto`, a subclass's `settled` decides the knobs that follow from the sizes, those that count `when` it is off, and
+    gives a config whose `auto` is off.
     """
 
     auto: bool = knob(

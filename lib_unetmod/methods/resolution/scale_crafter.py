@@ -38,6 +38,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...core.depth import Depth
 from ...core.knobs import ConfigError, knob
 from ...core.patching import Edit
 from ...core.registry import method
@@ -68,7 +69,7 @@ class ScaleCrafter(LargeConfig):
         low=1,
         high=8,
         step=0.25,
-        by_auto=True,
+        when="not auto",
     )
     dilation_height: float = knob(
         0.0,
@@ -77,7 +78,7 @@ class ScaleCrafter(LargeConfig):
         low=0,
         high=8,
         step=0.25,
-        by_auto=True,
+        when="not auto",
         rarely=True,
     )
     level: int = knob(
@@ -88,7 +89,7 @@ class ScaleCrafter(LargeConfig):
         low=1,
         high=_NOWHERE,
         step=1,
-        by_auto=True,
+        when="not auto",
     )
     input_level: int = knob(
         2,
@@ -98,13 +99,15 @@ class ScaleCrafter(LargeConfig):
         low=1,
         high=_NOWHERE,
         step=1,
-        by_auto=True,
+        when="not auto",
         rarely=True,
     )
     taper: bool = knob(
-        False, "Taper", "Each level further out is widened by one less, but at least by 2.", by_auto=True, rarely=True
+        False, "Taper", "Each level further out is widened by one less, but at least by 2.", when="not auto", rarely=True
     )
-    progressive: bool = knob(False, "Come back step by step", "The dilation falls to 2 on the way to its end.", by_auto=True)
+    progressive: bool = knob(
+        False, "Come back step by step", "The dilation falls to 2 on the way to its end.", when="not auto"
+    )
     dispersed: str = knob(
         "off",
         "Dispersed kernel",
@@ -218,7 +221,7 @@ def places(unet: UNetMap) -> Iterator[Place]:
 
 
 # Outside the caches of steps and of what acts on attentions, which then see the companions as any other rows.
-@method(ScaleCrafter, title="ScaleCrafter", group="resolution", order=3)
+@method(ScaleCrafter, title="ScaleCrafter", benefit="Better layout in large images", at=Depth.EXTRA_ROWS)
 def scale_crafter(config: ScaleCrafter, unet: UNetMap, run: Run) -> Iterator[Edit]:
     """An edit of each 3x3 convolution, and those of the rows that run along for noise-damped guidance."""
     if not config.auto and config.level > unet.levels and config.input_level > unet.levels and config.noise_damped:

@@ -21,6 +21,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ...core.depth import Depth
 from ...core.knobs import ConfigError, knob
 from ...core.patching import Edit
 from ...core.registry import method
@@ -71,8 +72,8 @@ class DeepCache(CadenceConfig):
 @method(
     DeepCache,
     title="DeepCache",
-    group="speed",
-    order=5,
+    benefit="Faster at 20+ steps",
+    at=Depth.CACHES,
     excludes={"encoder_reuse": "both decide which blocks an evaluation runs"},
 )
 def deep_cache(config: DeepCache, unet: UNetMap, run: Run) -> Iterator[Edit]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ...core.depth import Depth
 from ...core.patching import Edit
 from ...core.registry import method
 from ...core.run import Run
@@ -33,7 +34,7 @@ class EncoderReuse(CadenceConfig):
         return f"encoder reuse {self.interval}{window}"
 
 
-@method(EncoderReuse, title="Encoder reuse", group="speed", order=6)
+@method(EncoderReuse, title="Faster Diffusion (encoder reuse)", benefit="Faster; milder than DeepCache", at=Depth.CACHES)
 def encoder_reuse(config: EncoderReuse, unet: UNetMap, run: Run) -> Iterator[Edit]:
     """One span from the first convolution to the middle, all of whose blocks answer."""
     span = [*unet.input_blocks, unet.middle_block]

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from ...core.config import Config
+from ...core.depth import Depth
 from ...core.knobs import ConfigError, knob
 from ...core.patching import Edit
 from ...core.registry import method
@@ -131,7 +132,7 @@ def _rows_of(value: Tensor, numbers: tuple[int, ...]) -> Tensor:
     return torch.cat([value[number : number + 1] for number in numbers])
 
 
-@method(GuidanceInterval, title="Guidance rows", group="speed", order=1)
+@method(GuidanceInterval, title="Skip negative prompt", benefit="Nearly halves time at CFG 1", at=Depth.ROWS)
 def guidance_interval(config: GuidanceInterval, unet: UNetMap, run: Run) -> Iterator[Edit]:
     """Every layer computes the conditional rows only; the first layer of a traversal settles which these are."""
     transformer_blocks = [inner.module for block in unet.blocks for inner in block.transformer_blocks]

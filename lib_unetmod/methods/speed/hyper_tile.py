@@ -30,6 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from ...core.config import Config
+from ...core.depth import Depth
 from ...core.knobs import knob
 from ...core.patching import Edit
 from ...core.registry import method
@@ -100,7 +101,7 @@ class HyperTile(Config):
         return f"{', '.join(tiles) or 'tiles off'}{window}"
 
 
-@method(HyperTile, title="HyperTile", group="speed", order=40)
+@method(HyperTile, title="HyperTile", benefit="Faster from 1024 px", at=Depth.TILES)
 def hyper_tile(config: HyperTile, unet: UNetMap, run: Run) -> Iterator[Edit]:
     """One edit for each self-attention of the levels, and two for each attention of the autoencoder."""
     if config.tile:

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from ...core.config import Config
+from ...core.depth import Depth
 from ...core.knobs import ConfigError, knob
 from ...core.patching import Edit
 from ...core.registry import method
@@ -76,7 +77,7 @@ class SkipBlocks(Config):
         return f"skip {', '.join(parts)}{window}"
 
 
-@method(SkipBlocks, title="Skip blocks", group="speed", order=10)
+@method(SkipBlocks, title="Skip U-Net blocks", benefit="Faster, with some quality loss", at=Depth.LEFT_OUT)
 def skip_blocks(config: SkipBlocks, unet: UNetMap, run: Run) -> Iterator[Edit]:
     """Spans for the middle and the levels, and one edit for each single part."""
     if config.levels:

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from ...core.config import Config
+from ...core.depth import Depth
 from ...core.knobs import ConfigError, knob
 from ...core.patching import Edit
 from ...core.registry import method
@@ -54,7 +55,7 @@ class TokenDownsampling(Config):
         return f"ToDo {self.factor:g}{second}{window}"
 
 
-@method(TokenDownsampling, title="Token downsampling", group="speed", order=50)
+@method(TokenDownsampling, title="Token downsampling (ToDo)", benefit="Faster large images", at=Depth.KEYS)
 def token_downsampling(config: TokenDownsampling, unet: UNetMap, run: Run) -> Iterator[Edit]:
     """An edit of each self-attention at the levels whose factor is above 1."""
     blocks = [block for block in unet.blocks if block.transformer_blocks]

@@ -27,6 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...core.config import Config
+from ...core.depth import Depth
 from ...core.knobs import ConfigError, knob
 from ...core.patching import Edit
 from ...core.registry import method
@@ -249,7 +250,7 @@ class _Entered:
     sharers: str
 
 
-@method(TokenMerging, title="Token merging", group="speed", order=60)
+@method(TokenMerging, title="Token merging (ToMe)", benefit="Faster large images, smoother texture", at=Depth.TOKENS)
 def token_merging(config: TokenMerging, unet: UNetMap, run: Run) -> Iterator[Edit]:
     """Edits of the transformer layers at the first levels with attention, and of the parts of them that are merged."""
     blocks = [block for block in unet.blocks if block.transformer_blocks]

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...core.depth import Depth
 from ...core.patching import Edit, Wrapper
 from ...core.run import Run
 from ...core.size import Size, size_of
@@ -81,14 +82,14 @@ class HandOver:
 
 
 def handed_over(
-    unet: UNetMap, run: Run, key: Hashable, begin: Callable[[], HandOver | None], order: int | None = None
+    unet: UNetMap, run: Run, key: Hashable, begin: Callable[[], HandOver | None], at: Depth | None = None
 ) -> Iterator[Edit]:
     """Two edits of every block, by which maps enter and leave it.
 
     Args:
         key: under which a walk's `HandOver` stands in its memory.
         begin: called when a walk begins; None leaves the walk alone.
-        order: of these edits, where it is not their method's. See `Edit`.
+        at: of these edits, where it is not their method's. See `Edit`.
     """
 
     def entering(block: Block) -> Wrapper:
@@ -109,8 +110,8 @@ def handed_over(
 
     for block in unet.blocks:
         # The last layer's edit comes first, so that it stands outside where one layer is both.
-        yield Edit(block.layers[-1].module, leaving(block), order)
-        yield Edit(block.layers[0].module, entering(block), order)
+        yield Edit(block.layers[-1].module, leaving(block), at)
+        yield Edit(block.layers[0].module, entering(block), at)
 
 
 #: How a map is resized for the host: any way will do, for it is taken back exactly.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...core.depth import Depth
 from ...core.patching import Edit
 from ...core.size import Size
 from ...core.unet_map import Block, Layer, UNetMap
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from ...core.run import Run
 
 _KEY = "size of skip connection"
-#: Order of the edits of convolutions: outside ScaleCrafter, whose convolutions get a map in pieces.
-_BEFORE_MAPS_ARE_CUT = 2
 
 
 @dataclass(eq=False)
@@ -92,7 +91,7 @@ def _fitted(layer: Layer, wanted: Callable[[], Size | None], memory_key: Hashabl
 
     yield Edit(layer.module, remember)
     if convolution is not None:
-        yield Edit(convolution, convolve, _BEFORE_MAPS_ARE_CUT)
+        yield Edit(convolution, convolve, Depth.RESIZED_MAPS)
 
 
 def _noting(index: int, run: Run) -> Callable[..., Tensor]:

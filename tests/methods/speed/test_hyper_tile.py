@@ -19,6 +19,7 @@ from unets import call, fresh, inputs
 
 from lib_unetmod import HyperTile, modified, what_is_on
 from lib_unetmod.core.config import Config
+from lib_unetmod.core.depth import Depth
 from lib_unetmod.core.patching import Edit
 from lib_unetmod.core.registry import METHODS, method
 from lib_unetmod.parts.attention.tokens import grid, grid_is, note_grid
@@ -119,7 +120,7 @@ def seen():
             yield from (note_grid(layer, run) for layer in block.of_kind("attn"))
             yield from (Edit(inner.self_attention, look_at(block.level)) for inner in block.transformer_blocks)
 
-    method(Inner, title="Inner", group="speed", order=50)(edits)
+    method(Inner, title="Inner", benefit="", at=Depth.KEYS)(edits)
     yield met
     del METHODS["inner"]
 
