@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from importlib import import_module
 
 import pytest
 import torch
-from contract import snapshot
+from contract import snapshot, tests_of
 from hosts import HOSTS, residuals
 from unets import FAMILIES, inputs
 
@@ -23,7 +22,7 @@ families = pytest.mark.parametrize("family", ("sd1", "sdxl"))
 
 def config_of(name):
     """The config that stands for a method: the first of its contract, or its defaults where it has none."""
-    return getattr(import_module(f"test_{name}"), "CONTRACT", [METHODS[name].config()])[0]
+    return getattr(tests_of(name), "CONTRACT", [METHODS[name].config()])[0]
 
 
 def excluded(first, second):
