@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import cache
 
 import pytest
 import torch
@@ -40,42 +41,61 @@ def drawn(host, unet, configs, steps, control=None):
     return out
 
 
-def assert_the_same_in_every_host(configs, family, **tolerance):
+#: Where the rows of a call are what they are in the plain forward; beside a reference pass GuidanceInterval stands aside.
+ALIKE = [name for name in HOSTS if name not in ("plain", "controlnet_reference")]
+
+
+def assert_the_same_as_plain(configs, family, hosts, **tolerance):
     steps = [inputs(family, seed=i, timestep=t) for i, t in enumerate((900, 880))]
-    results = {name: drawn(host, host.prepare(FAMILIES[family]()), configs, steps) for name, host in HOSTS.items()}
-    results.pop("controlnet_reference")  # where GuidanceInterval stands aside
-    for name, out in results.items():
-        torch.testing.assert_close(out, results["plain"], **tolerance, msg=lambda text, name=name: f"{name}: {text}")
+    plain = drawn(HOSTS["plain"], FAMILIES[family](), configs, steps)
+    for name in hosts:
+        out = drawn(HOSTS[name], HOSTS[name].prepare(FAMILIES[family]()), configs, steps)
+        torch.testing.assert_close(out, plain, **tolerance, msg=lambda text, name=name: f"{name}: {text}")
+
+
+@cache
+def alone(name, family, size, controlled):
+    """What one method draws in the place of two; the tests of all its pairs compare with it."""
+    return drawn_and_undone([config_of(name)], family, size, controlled)
+
+
+def drawn_and_undone(configs, family, size, controlled):
+    host = HOSTS["controlnet" if controlled else "a1111"]
+    unet = host.prepare(FAMILIES[family]())
+    steps = [inputs(family, seed=i, timestep=t, height=size[0], width=size[1]) for i, t in enumerate((900, 880))]
+    control = residuals(unet, steps[0]["x"].shape) if controlled else None
+    before = snapshot(unet)
+    out = drawn(host, unet, configs, steps, control)
+    assert snapshot(unet) == before and what_is_on(unet) == {}
+    return out
 
 
 @pairs
 @families
 @pytest.mark.parametrize("size", SIZES, ids=str)
-@pytest.mark.parametrize("controlled", (False, True), ids=("alone", "control"))
-def test_both_act_in_any_order_and_leave_no_trace(first, second, family, size, controlled):
+def test_both_act_in_any_order_and_leave_no_trace(first, second, family, size):
+    """Every size in both families, with a control's residuals in one of them: over the pairs, in each as often."""
     if excluded(first, second):
         pytest.skip("they do not go together")
-    host = HOSTS["controlnet" if controlled else "a1111"]
-    unet = host.prepare(FAMILIES[family]())
-    steps = [inputs(family, seed=i, timestep=t, height=size[0], width=size[1]) for i, t in enumerate((900, 880))]
-    control = residuals(unet, steps[0]["x"].shape) if controlled else None
+    controlled = (PAIRS.index((first, second)) + SIZES.index(size) + (family == "sdxl")) % 2 == 1
     a, b = config_of(first), config_of(second)
-    before = snapshot(unet)
-    both = drawn(host, unet, [a, b], steps, control)
-    assert snapshot(unet) == before and what_is_on(unet) == {}
-    assert both.shape == steps[0]["x"].shape and both.isfinite().all()
-    assert torch.equal(both, drawn(host, unet, [b, a], steps, control))
-    for alone in (a, b):
-        assert not torch.equal(both, drawn(host, unet, [alone], steps, control))
+    both = drawn_and_undone([a, b], family, size, controlled)
+    assert both.shape == (2, 4, *size) and both.isfinite().all()
+    assert torch.equal(both, drawn_and_undone([b, a], family, size, controlled))
+    for name in (first, second):
+        assert not torch.equal(both, alone(name, family, size, controlled))
 
 
 @pairs
 @families
-def test_every_host_gives_the_same(first, second, family):
+def test_hosts_give_the_same(first, second, family):
+    """Two hosts a pair, in turn; all methods at once are compared in all of them (test_all_together)."""
     if excluded(first, second):
         pytest.skip("they do not go together")
+    turn = 2 * PAIRS.index((first, second)) + (family == "sdxl")
+    hosts = [ALIKE[(turn + other) % len(ALIKE)] for other in (0, 1)]
     configs = [config_of(first), config_of(second)]
-    assert_the_same_in_every_host(configs, family, rtol=1e-4, atol=1e-5)
+    assert_the_same_as_plain(configs, family, hosts, rtol=1e-4, atol=1e-5)
 
 
 @pairs
