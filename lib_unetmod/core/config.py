@@ -23,10 +23,19 @@ class Config:
 
     title: ClassVar[str]
 
-    start: float = knob(0.0, "Start", "Acts from this progress on: 0 = pure noise, 1 = clean.", low=0, high=1, step=0.01)
-    end: float = knob(1.0, "End", "Acts up to this progress; 1 takes in the last evaluation.", low=0, high=1, step=0.01)
-    first_pass: bool = knob(True, "txt2img", "Acts in the first pass of txt2img.")
-    hires_pass: bool = knob(True, "hires fix", "Acts in the second pass of hires fix.")
+    start: float = knob(
+        0.0, "Active from", "Acts from this noise level on: 0 = pure noise, 1 = finished image.", low=0, high=1, step=0.01
+    )
+    end: float = knob(
+        1.0,
+        "Active until",
+        "Acts until this noise level: 0 = pure noise, 1 = finished image, the last step included.",
+        low=0,
+        high=1,
+        step=0.01,
+    )
+    first_pass: bool = knob(True, "txt2img", "Acts in txt2img; with Hires. fix, in its first pass.")
+    hires_pass: bool = knob(True, "Hires. fix", "Acts in the second pass of Hires. fix.")
     img2img: bool = knob(True, "img2img", "Acts in img2img and inpainting.")
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 
@@ -21,7 +21,8 @@ class Knob:
     """What a user needs to know of one field.
 
     `low`, `high` and `step` hold for numbers, `choices` for text. `rarely` says that the panel keeps it folded away. `when`
-    says which other knob decides whether this one counts: `threshold` (one that is not off, zero or empty), `not auto`.
+    says which other knob decides whether this one counts: `threshold` (one that is not off, zero or empty), `not auto`,
+    `power!=1`.
     `name`, `default` and `type` (bool, int, float, str or tuple, a list of names) come from the field itself.
     """
 
@@ -70,6 +71,12 @@ class Knob:
 def knob(default: Any, label: str, help: str, **bounds: Any) -> Any:
     """A dataclass field that carries its `Knob`."""
     return field(default=default, metadata={"knob": Knob(label, help, **bounds)})
+
+
+def redeclared(config: type, name: str, **changes: Any) -> Any:
+    """The field `name` of `config` for a subclass, with changes to its `Knob` such as `when=...`; the default stays."""
+    inherited = next(one for one in fields(config) if one.name == name)
+    return field(default=inherited.default, metadata={"knob": replace(inherited.metadata["knob"], **changes)})
 
 
 def shortened(value: Any) -> str:

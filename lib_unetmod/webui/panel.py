@@ -172,9 +172,9 @@ class Panel:
                         self._render_knobs(method, rarely, "unetmod-own")
                     more.do_not_save_to_config = True
                 self._render_knobs(method, SHARED_KNOBS, "unetmod-shared")
-                found = verdict(measured().get(method.name, ()))
-                if found:
-                    gr.HTML(f"<span>{escape(found)}</span>", elem_classes=["unetmod-measured"])
+                sentence, _page = verdict(measured().get(method.name, ()))
+                if sentence:
+                    gr.HTML(f"<span>{escape(sentence)}</span>", elem_classes=["unetmod-measured"])
 
     def _render_knobs(self, method: Method, names: Iterable[str], css_class: str) -> None:
         with gr.Row(elem_classes=[css_class]):

@@ -17,29 +17,58 @@ def one(setting: str, time: float, distance: float, *pays_with: str) -> Speed:
     return Speed(setting, time, distance, fewer_steps=0.02, pays_with=pays_with, cells=6)
 
 
-def test_says_with_which_samplers_fewer_steps_do_not_beat_it():
-    words = verdict(
-        [one("interval=2", 0.6, 0.01, "Euler a"), one("interval=3", 0.41, 0.02, "Euler a", "Euler"), one("x=1", 0.3, 1)]
+def test_the_fastest_setting_that_beats_fewer_steps_is_told():
+    words, page = verdict(
+        [one("interval=2", 0.6, 0.01, "Euler a"), one("interval=3", 0.4, 0.02, "Euler", "Euler a"), one("x=1", 0.3, 1)]
     )
-    assert "0.30 to 0.60 of the time" in words and "6 pairs" in words
-    assert "Euler a with 2 of 3 settings, nearest interval=2; Euler with 1 of 3 settings, nearest interval=3." in words
-    words = verdict([one("ratio=0.5", 0.9, 0.03), one("ratio=0.75", 0.6, 0.05)])
-    assert "0.60 to 0.90 of the time: the plain U-Net with fewer steps of the same time comes nearer" in words
-    assert verdict([]) == ""
+    assert words == (
+        "Test model, 128 px: 2.5x as fast, and closer to the full image (LPIPS) than fewer steps in the same time, with "
+        "Euler and Euler a."
+    )
+    assert page == "speed.md"
 
 
-def test_says_how_often_the_subject_is_recognised():
-    assert verdict([Size("256x256", 0.9, 0.18, 0.8), Size("192x192", 0.98, 0.66, 0.94)]).endswith(
-        "recognised in 90 % at 256x256 (without it 18 %) in 0.80 of the time; 98 % at 192x192 (without it 66 %) in 0.94 of "
-        "the time."
+def test_a_method_that_does_not_beat_fewer_steps_says_so():
+    words, page = verdict([one("levels=1", 0.9, 0.03), one("levels=2", 0.5, 0.05)])
+    assert words == (
+        "Test model, 128 px: up to 2.0x as fast, but fewer steps in the same time come closer to the full image (LPIPS)."
+    )
+    assert page == "speed.md"
+
+
+def test_a_method_for_larger_images_is_not_judged_at_the_native_size():
+    assert verdict([one("ratio=0.5", 0.95, 0.03), one("ratio=0.75", 0.9, 0.05)])[0] == (
+        "Test model, 128 px: only 1.1x as fast; larger images gain more."
     )
 
 
-def test_says_how_far_pictures_move():
-    change = Change("version=1", 0.0512, other_seed=0.31, fine=1.204, colour=0.981)
-    assert verdict([change]).endswith(
-        "(another seed is 0.310 away): version=1: distance 0.051, fine detail 1.20, colour 0.98."
+def test_nothing_is_said_where_nothing_was_measured():
+    assert verdict([]) == ("", "")
+
+
+def test_says_how_often_the_subject_is_recognised_at_twice_the_native_side():
+    found = [Size("192x192", 0.98, 0.66, 0.94), Size("256x256", 0.9, 0.18, 0.8)]
+    assert verdict(found) == (
+        "Test model (native 128 px) at 256x256: subject recognized in 90 % of images, without it in 18 %.",
+        "resolution.md",
     )
+    assert "at 192x192" in verdict(found[:1]).sentence
+
+
+@pytest.mark.parametrize(("distance", "amount"), [(0.0465, "1.5x as much as"), (0.0062, "by 20 % of what")])
+def test_says_how_far_pictures_move_beside_another_seed(distance, amount):
+    found = [Change("version=2", distance, other_seed=0.031, fine=1.2, colour=0.98), Change("x", 1.0, 0.031, 1.0, 1.0)]
+    assert verdict(found) == (
+        f"Test model, 128 px: changes the image {amount} another seed does (LPIPS).",
+        "detail.md",
+    )
+
+
+def test_every_method_has_one_sentence_and_a_page_that_is_there():
+    for name, found in measured().items():
+        words, page = verdict(found)
+        assert words.startswith("Test model") and words.endswith(".") and len(words) <= 150, name
+        assert (ROOT / "docs" / page).is_file()
 
 
 def figures(kind):

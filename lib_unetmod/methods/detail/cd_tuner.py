@@ -1,4 +1,5 @@
-"""More or less detail by what the first convolution and the last norm answer, and the finished picture's colours moved.
+"""Add or remove detail during sampling and adjust contrast, brightness and color of the finished image: costs no time, but
+more detail also brings noise.
 
 CD-Tuner (hako-mikan 2023, github.com/hako-mikan/sd-webui-cd-tuner). Detail 1 makes the weight of the first convolution
 smaller and its bias larger, detail 2 those of the group norm before the last convolution; contrast adds to the first channel
@@ -6,7 +7,7 @@ of the prediction. Numbers mean what they mean there, but no weight is edited: e
 its answer to zeros add up to (`affine`).
 
 Costs: a few products of small maps; colour, contrast 2, brightness and saturation cost nothing to speak of. Changes: detail
-comes with noise, and with the composition where it acts early.
+and with it noise, in early steps the composition too; colors and contrast of the finished image.
 
 Colours, contrast 2 and brightness are constants that the latent's channels are moved by (`latent_colors`). The original
 subtracts them from the prediction two steps before the end, of which a picture gets as much as those steps remove noise, and
@@ -42,12 +43,12 @@ _SATURATION = 0.075, ("up.1.upsample.conv", "up.0.block.0.nin_shortcut")
 _SATURATION_2 = 0.02, ("up.3.upsample.conv", "up.2.upsample.conv", "up.1.block.0.nin_shortcut", "conv_in", "conv_out")
 
 
-def _detail(default: float, label: str, help: str, rarely: bool = False) -> Any:
-    return knob(default, label, help, low=-10, high=10, step=0.1, rarely=rarely)
+def _detail(default: float, label: str, help: str, **more: Any) -> Any:
+    return knob(default, label, help, low=-10, high=10, step=0.1, **more)
 
 
 def _finish(label: str, help: str) -> Any:
-    return knob(0.0, label, help, low=-20, high=20, step=0.1)
+    return knob(0.0, label, f"Finished image: {help}", low=-20, high=20, step=0.1, rarely=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,48 +56,42 @@ class CDTuner(Config):
     """Sliders as in CD-Tuner, 0 = as it is. Start and end hold for detail and contrast."""
 
     detail1: float = _detail(
-        3.0,
-        "Detail 1",
-        "Above 0 more detail and more noise, below 0 flatter and softer, by the first convolution. Changes the composition "
-        "where it acts early.",
+        3.0, "Detail 1", "Above 0 adds detail and noise, below 0 flattens; early steps also change the composition. 0 = off."
     )
-    detail2: float = _detail(0.0, "Detail 2", "The same by the last norm, which leaves the composition more as it is.")
-    hires_own: bool = knob(
-        False,
-        "Own detail in hires fix",
-        "The second pass of hires fix has the two values below instead of those above.",
-        rarely=True,
-    )
-    hires_detail1: float = _detail(
-        0.0, "Detail 1, hires fix", "Detail 1 in the second pass, where it has its own.", rarely=True
-    )
-    hires_detail2: float = _detail(
-        0.0, "Detail 2, hires fix", "Detail 2 in the second pass, where it has its own.", rarely=True
-    )
-    hires_scaling: bool = knob(
-        False,
-        "Detail grows with hires fix",
-        "In the second pass both details are multiplied by its pixels over those of the first: by 4 at twice the side.",
-        rarely=True,
-    )
+    detail2: float = _detail(0.0, "Detail 2", "Like Detail 1, but keeps more of the composition; 0 = off.")
     contrast: float = knob(
         0.0,
         "Contrast",
-        "On the way, in every evaluation, which changes the drawing too: above 0 darker and with more contrast.",
+        "Above 0 darker with more contrast, at every step, so that the drawing changes too; 0 = off.",
         low=-20,
         high=20,
         step=0.1,
     )
-    contrast2: float = _finish(
-        "Contrast 2",
-        "The same on the finished picture. From here on all act on what the last pass drew, whatever start and end are.",
+    brightness: float = _finish("Brightness", "above 0 brighter, below 0 darker; 0 = off.")
+    contrast2: float = _finish("Contrast 2", "above 0 darker with more contrast, without changing the drawing; 0 = off.")
+    saturation: float = _finish("Saturation", "above 0 stronger colors, below 0 paler; 0 = off.")
+    saturation2: float = _finish("Saturation 2", "milder than Saturation, over more of the VAE; 0 = off.")
+    color1: float = _finish("Cyan - Red", "above 0 more red, below 0 more cyan; 0 = off.")
+    color2: float = _finish("Magenta - Green", "above 0 more green, below 0 more magenta; 0 = off.")
+    color3: float = _finish("Yellow - Blue", "above 0 more blue, below 0 more yellow; 0 = off.")
+    hires_scaling: bool = knob(
+        False,
+        "Scale detail in Hires. fix",
+        "Keeps detail visible in Hires. fix: multiplies both by the gain in pixels, 4x at twice the side.",
+        rarely=True,
     )
-    brightness: float = _finish("Brightness", "Below 0 darker, above 0 brighter.")
-    color1: float = _finish("Cyan - Red", "Below 0 to cyan, above 0 to red.")
-    color2: float = _finish("Magenta - Green", "Below 0 to magenta, above 0 to green.")
-    color3: float = _finish("Yellow - Blue", "Below 0 to yellow, above 0 to blue.")
-    saturation: float = _finish("Saturation", "By two of the last convolutions of the autoencoder's decoder.")
-    saturation2: float = _finish("Saturation 2", "Weaker, by five convolutions from its first to its last.")
+    hires_own: bool = knob(
+        False,
+        "Own detail in Hires. fix",
+        "Gives the second pass of Hires. fix detail values of its own, in the two fields that appear.",
+        rarely=True,
+    )
+    hires_detail1: float = _detail(
+        0.0, "Hires. fix detail 1", "Detail 1 in the second pass of Hires. fix; 0 = off.", when="hires_own", rarely=True
+    )
+    hires_detail2: float = _detail(
+        0.0, "Hires. fix detail 2", "Detail 2 in the second pass of Hires. fix; 0 = off.", when="hires_own", rarely=True
+    )
 
     def changes_nothing(self) -> bool:
         return not (self._on_the_way or self._on_the_finished)

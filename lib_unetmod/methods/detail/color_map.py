@@ -1,11 +1,12 @@
-"""Regions of the picture are pushed toward colours in the first evaluations, so that what is drawn there takes them up.
+"""Push areas of the image toward colors of your choice in the first steps: the prompt still decides what is drawn there, and
+the composition can change.
 
 The colour map of CD-Tuner (hako-mikan 2023, github.com/hako-mikan/sd-webui-cd-tuner). While there is little but noise, the
 noise is coloured: in each region a part of the latent's colour channels is taken away and the colour put in its place, with
 the opposite sign for the negative prompt, so that guidance pushes the same way. A prompt decides what is there to take the
 colour up; it is not painted.
 
-Costs: nothing to speak of. Changes: colours of regions, and the composition with them.
+Costs: nothing to speak of. Changes: colors of areas, and the composition with them.
 
 In region k, with colour c_k and by a share r_k of the latent, the input u of the U-Net becomes (1 - r_k) u - c_k r_k mean|u|
 for the prompt and (1 - r_k) u + c_k r_k mean|u| for the negative prompt. As in the original, the clean latent that the
@@ -51,28 +52,32 @@ class ColorMap(Config):
     regions: str = knob(
         "1,1",
         "Regions",
-        "Ratios of the parts, such as 1,1 or 3,1,2. With | there are groups, each beginning with its own share: 1,2,1|2,1.",
-    )
-    split: str = knob(
-        "columns",
-        "Split",
-        "columns: parts lie side by side and groups beneath each other; rows: the other way round.",
-        choices=("columns", "rows"),
+        "Ratios that split the image: 1,1 or 3,1,2. Groups stand between |, each led by its own share: 1,2,1|2,1.",
     )
     colors: str = knob(
         "blue|orange",
-        "Colours",
-        "One for each region, with | between them: a name (red, light blue, none), #ff8000, or three numbers, cyan - red, "
-        "magenta - green and yellow - blue, 5 being a full colour; with four the first is brightness.",
+        "Colors",
+        "One per region, between |: light blue, none, #ff8000, or cyan-red, magenta-green and yellow-blue up to 5: 5,0,-2.",
     )
     strength: float = knob(
-        1.0, "Strength", "How far they are pushed, a quarter as far in hires fix; 0 = off.", low=0, high=2, step=0.1
+        1.0,
+        "Strength",
+        "How far areas are pushed toward their color; Hires. fix takes a quarter of it, 0 = off.",
+        low=0,
+        high=2,
+        step=0.1,
+    )
+    split: str = knob(
+        "columns",
+        "Split into",
+        "columns = parts stand side by side and groups below each other, rows = the other way round.",
+        choices=("columns", "rows"),
+        rarely=True,
     )
     end: float = knob(
         0.15,
-        "End",
-        "Acts up to this progress: 0.15 are the first three of 20 steps. img2img and hires fix begin later, where it has to "
-        "be higher; 1 = clean.",
+        "Active until",
+        "Noise level: 0.15 = about the first 3 of 20 steps, 1 = finished image. img2img and Hires. fix need a higher value.",
         low=0,
         high=1,
         step=0.01,

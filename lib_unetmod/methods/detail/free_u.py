@@ -1,4 +1,5 @@
-"""On the way up, what the U-Net has understood is made stronger, and the coarse shapes it copies from the way down weaker.
+"""Boost the features of the U-Net's backbone and weaken coarse shapes in its skip connections: stronger structure and
+contrast in the same time, while too much burns colors and flattens texture.
 
 FreeU (Si et al. 2023, "FreeU: Free Lunch in Diffusion U-Net"). An output block gets the backbone `h`, which removes noise,
 and a skip connection, which hands on detail and makes the backbone's say smaller. Half of the backbone's channels are
@@ -13,7 +14,7 @@ Stages go by the backbone's channels, as in the published code: 4 times the U-Ne
 third stage (the width itself), the window of channels, the cutoff and the factor above it are those of ljleb's extension,
 whose window differs by one channel.
 
-Costs: nothing to speak of. Changes: composition and contrast, early; with a large b colours burn and textures go flat.
+Costs: nothing to speak of. Changes: composition and contrast; with a large b colors burn and texture goes flat.
 """
 
 from __future__ import annotations
@@ -87,28 +88,27 @@ class Stage:
         return replace(self, b=b, s=s, high=high)
 
 
-def _factor(default: float, label: str, of_what: str, rarely: bool = False) -> float:
-    text = f"Factor of {of_what}. -1 = as the preset has it."
-    return knob(default, label, text, low=BY_PRESET, high=3, step=0.01, rarely=rarely)
+def _factor(default: float, label: str, effect: str) -> float:
+    return knob(default, label, f"{effect}. -1 = auto, as in Preset.", low=BY_PRESET, high=3, step=0.01, rarely=True)
 
 
 def _offset(stage: int) -> float:
-    text = "Where in the channels the window begins that is multiplied; it wraps around. 0 and 1 = at the first."
+    text = "Where in the channels the boosted ones begin, as a share; 0 = at the first."
     return knob(0.0, f"Backbone {stage} offset", text, low=0, high=1, step=0.01, rarely=True)
 
 
 def _width(stage: int) -> float:
-    text = "Share of the channels in the window."
+    text = "Share of the channels that is boosted; 0.5 as published."
     return knob(0.5, f"Backbone {stage} width", text, low=0, high=1, step=0.01, rarely=True)
 
 
 def _high(stage: int) -> float:
-    text = "Factor of the frequencies above the cutoff."
-    return knob(1.0, f"Skip {stage} above the cutoff", text, low=-1, high=3, step=0.01, rarely=True)
+    text = "Factor of the skip connection's frequencies above the cutoff; 1 = off."
+    return knob(1.0, f"Skip {stage} above cutoff", text, low=-1, high=3, step=0.01, rarely=True)
 
 
 def _cutoff(stage: int) -> float:
-    text = "Up to which share of its frequencies an axis counts as low. 0 = the lowest alone, as published."
+    text = "Share of the frequencies that counts as low; 0 = only the lowest, as published."
     return knob(0.0, f"Skip {stage} cutoff", text, low=0, high=1, step=0.01, rarely=True)
 
 
@@ -116,27 +116,35 @@ def _cutoff(stage: int) -> float:
 class FreeU(Config):
     """Factors of three stages, the deepest first, or the preset that has them."""
 
-    version: int = knob(2, "Version", "1 = the same everywhere, 2 = by what the map shows, milder.", low=1, high=2, step=1)
+    version: int = knob(
+        2,
+        "Version",
+        "2 = boosts where the image has structure, milder; 1 = boosts everywhere alike.",
+        low=1,
+        high=2,
+        step=1,
+    )
     preset: str = knob(
         "auto",
         "Preset",
-        "Published factors; they fill in for every factor at -1. auto = those of the U-Net's family.",
+        "Published factors for each model, used where a factor is auto; auto = those of the loaded model.",
         choices=("auto", "SD1.4", "SD1.5", "SD2.1", "SDXL"),
     )
-    b1: float = _factor(BY_PRESET, "Backbone 1", "the deep backbone: composition")
-    b2: float = _factor(BY_PRESET, "Backbone 2", "the backbone one stage up: shapes")
-    s1: float = _factor(BY_PRESET, "Skip 1", "the low frequencies of the deep skip connections")
-    s2: float = _factor(BY_PRESET, "Skip 2", "the low frequencies of the skip connections one stage up")
+    b1: float = _factor(BY_PRESET, "Backbone 1", "Above 1 strengthens the composition, too much burns colors; 1 = off")
+    b2: float = _factor(BY_PRESET, "Backbone 2", "Above 1 strengthens shapes and contrast, too much burns colors; 1 = off")
+    s1: float = _factor(BY_PRESET, "Skip 1", "Below 1 weakens coarse shapes of the deepest skip connections; 1 = off")
+    s2: float = _factor(BY_PRESET, "Skip 2", "Below 1 weakens coarse shapes of the skip connections one stage up; 1 = off")
     soft: float = knob(
         0.0,
-        "Soft edge",
-        "Over this much of progress the effect grows after Start and fades before End, except at 0 and 1. 0 = hard edges.",
+        "Fade in and out",
+        "Range of noise levels over which the effect grows after Active from and fades before Active until; 0 = at once.",
         low=0,
         high=1,
         step=0.01,
+        rarely=True,
     )
-    b3: float = _factor(1.0, "Backbone 3", "the backbone at the last stage: texture", rarely=True)
-    s3: float = _factor(1.0, "Skip 3", "the low frequencies of the skip connections at the last stage", rarely=True)
+    b3: float = _factor(1.0, "Backbone 3", "Above 1 strengthens texture; 1 = off")
+    s3: float = _factor(1.0, "Skip 3", "Below 1 weakens coarse shapes of the last skip connections; 1 = off")
     offset1: float = _offset(1)
     width1: float = _width(1)
     high1: float = _high(1)

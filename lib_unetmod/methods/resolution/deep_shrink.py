@@ -1,13 +1,13 @@
-"""While there is much noise, all that lies below one block runs on a smaller map, so that the picture is composed at the
-size that the model was trained at.
+"""Compose large images at the model's native resolution in the first steps, then finish at full size: fewer duplicates and
+less time, while coarse texture can change.
 
-Deep Shrink (kohya-ss 2023, sd-scripts, `set_deep_shrink`). Made larger than its training, a model repeats its subject:
-the deep blocks see more cells than they learned to arrange. So the map is shrunk before an input block, and grown again
-where the output blocks meet the skip connection of the block before. Blocks are counted as kohya does; ComfyUI's and
+Deep Shrink (kohya-ss 2023, sd-scripts, `set_deep_shrink`). On images larger than in training a model repeats its
+subject: the deep blocks see more cells than they learned to arrange. So the map is shrunk before an input block, and grown
+again where the output blocks meet the skip connection of the block before. Blocks are counted as kohya does; ComfyUI's and
 Forge's node names the block after which the map is shrunk, so that its 3 is 4 here.
 
-Costs: a few interpolations; the shrunken blocks take about 1/factor^2 of their time. Changes: composition, hands, faces and
-coarse texture, when it ends late; where it ends early, subjects may double again.
+Costs: a few interpolations; the shrunken blocks take about 1/factor^2 of their time. Changes: composition; when it ends
+late also hands, faces and coarse texture, and when it ends early subjects may double again.
 
 What passes between blocks keeps the size that the host expects (`hand_over`), so that ControlNet's residuals and skip
 connections fit at any factor and size; where nothing is added the result is kohya's to the last bit.
@@ -57,27 +57,17 @@ class DeepShrink(LargeConfig):
 
     block: int = knob(
         3,
-        "Input block",
-        "The map is shrunk before this input block: 3 is the first of level 2. The smaller, the more is composed small. "
-        "ComfyUI's and Forge's 3 is 4 here.",
+        "Block",
+        "Shrinks before this input block (3 in ComfyUI and Forge is 4 here): lower composes more at the small size.",
         low=0,
         high=20,
-        step=1,
-        when="not auto",
-    )
-    level: int = knob(
-        0,
-        "Level",
-        "Shrinks before the first block of this level instead. 0 = the input block above.",
-        low=0,
-        high=6,
         step=1,
         when="not auto",
     )
     factor: float = knob(
         2.0,
         "Factor",
-        "Height and width are divided by this: 2 = half the size. Below 1 the map is enlarged, which adds detail.",
+        "Divides height and width: 2 suits images of twice the native side, higher larger ones. Below 1 adds detail.",
         low=_LEAST,
         high=_MOST,
         step=0.05,
@@ -85,48 +75,28 @@ class DeepShrink(LargeConfig):
     )
     factor_x: float = knob(
         0.0,
-        "Factor of width",
-        "The width is divided by this instead. 0 = as the height.",
+        "Factor, width",
+        "Another factor for the width of wide or tall images; 0 = the same as Factor.",
         low=0,
         high=_MOST,
         step=0.05,
         when="not auto",
-    )
-    method: str = knob(
-        "bicubic",
-        "Interpolation",
-        "How maps are shrunk and grown. antialiased = smoother bicubic.",
-        choices=RESIZE_METHODS,
         rarely=True,
     )
-    smooth: float = knob(
-        0.0,
-        "Smooth exit",
-        "Over this last part of the last stage the factor glides to 1: 0 = it ends at once, 1 = it glides all the way. "
-        "Caches of steps begin anew in each step of the glide.",
+    level: int = knob(
+        0,
+        "Level",
+        "Shrinks before the first block of this level, in place of Block; 0 = by Block.",
         low=0,
-        high=1,
-        step=0.05,
-        rarely=True,
-    )
-    after_skip: bool = knob(
-        True,
-        "After the skip connection",
-        "The skip connection of the block before keeps its full size. "
-        "Off = it is shrunk as well, and so is one more output block.",
-        rarely=True,
-    )
-    early: bool = knob(
-        False,
-        "Grow early",
-        "Grows the map right after the middle block, and the skip connections too, so that all output blocks run at full "
-        "size: milder, and slower. Off = the map grows where it was shrunk.",
+        high=6,
+        step=1,
+        when="not auto",
         rarely=True,
     )
     second_factor: float = knob(
         1.0,
         "Second factor",
-        "From the end of the first stage on, the map is divided by this. 1 = no second stage.",
+        "Smoother way back to full size: a smaller factor that follows the first until Second until; 1 = off.",
         low=_LEAST,
         high=_MOST,
         step=0.05,
@@ -135,8 +105,8 @@ class DeepShrink(LargeConfig):
     )
     second_factor_x: float = knob(
         0.0,
-        "Second factor of width",
-        "The width is divided by this instead. 0 = as the height.",
+        "Second factor, width",
+        "Another second factor for the width; 0 = the same as Second factor.",
         low=0,
         high=_MOST,
         step=0.05,
@@ -145,8 +115,8 @@ class DeepShrink(LargeConfig):
     )
     second_block: int = knob(
         4,
-        "Second input block",
-        "Before which input block it is shrunk then.",
+        "Second block",
+        "Input block before which the second stage shrinks.",
         low=0,
         high=20,
         step=1,
@@ -155,12 +125,40 @@ class DeepShrink(LargeConfig):
     )
     second_end: float = knob(
         0.5,
-        "Second end",
-        "The second stage acts up to this progress (1 = clean).",
+        "Second until",
+        "The second stage acts until this noise level: 0 = pure noise, 1 = finished image.",
         low=0,
         high=1,
         step=0.01,
         when="not auto",
+        rarely=True,
+    )
+    smooth: float = knob(
+        0.0,
+        "Fade out",
+        "Ends gradually over this last share of its range: 0 = at once, 1 = all the way. Caches start over in these steps.",
+        low=0,
+        high=1,
+        step=0.05,
+        rarely=True,
+    )
+    early: bool = knob(
+        False,
+        "Grow early",
+        "Milder, but slower: grows back right after the middle block, so that all output blocks run at full size.",
+        rarely=True,
+    )
+    after_skip: bool = knob(
+        True,
+        "Full-size skip connection",
+        "Keeps more detail: the skip connection before the block stays at full size. Off = it is shrunk too.",
+        rarely=True,
+    )
+    method: str = knob(
+        "bicubic",
+        "Interpolation",
+        "How feature maps are resized; antialiased = bicubic, but smoother.",
+        choices=RESIZE_METHODS,
         rarely=True,
     )
 

@@ -1,4 +1,5 @@
-"""Large pictures are laid out by deep levels that see no more than at the trained size, and attended to in moving windows.
+"""Make large images faster and with fewer duplicates: in the first steps the deep feature maps are smaller (RAU-Net), and
+self-attention runs in shifted windows (MSW-MSA), which changes the composition.
 
 HiDiffusion (Zhang et al. 2024, "HiDiffusion: Unlocking Higher-Resolution Creativity and Efficiency in Pretrained Diffusion
 Models"): RAU-Net, the resolution-aware U-Net (section 4.1), and MSW-MSA, modified shifted window attention (section 4.2).
@@ -7,7 +8,7 @@ maps half as high and wide, and afterwards the U-Net is its own again. MSW-MSA (
 largest, at the first level that has attention.
 
 Costs: nothing. Saves: while RAU-Net acts, three quarters of the deep levels' work; with windows, three quarters of the
-products of the attention they stand at. Changes: composition, meant to be that of a picture of the trained size.
+products of the attention they stand at. Changes: composition, which becomes that of an image of native size.
 
 RAU-Net has two places, and a place has one kind. At `conv_block` the Downsample's convolution runs with stride 4, padding 2
 and dilation 2 instead of 2, 1 and 1, and the paired Upsample grows its map by as much before its own convolution. At
@@ -44,7 +45,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...core.depth import Depth
-from ...core.knobs import ConfigError, knob
+from ...core.knobs import ConfigError, knob, redeclared
 from ...core.patching import Edit
 from ...core.registry import method
 from ...core.run import Run
@@ -67,19 +68,19 @@ _LONGER = 1.3
 class HiDiffusion(LargeConfig):
     """Which halves of the method act, and where and when RAU-Net does."""
 
+    above: float = redeclared(LargeConfig, "above", rarely=True)
     raunet: bool = knob(
-        True, "RAU-Net", "Hands the deep levels smaller maps while the picture is laid out, against repeated objects."
+        True, "RAU-Net", "Fewer duplicates: makes the deep feature maps smaller while the composition forms."
     )
     windows: bool = knob(
         True,
-        "Window attention",
-        "Self-attention within windows of half the width and height, elsewhere each time: faster, the more the larger the "
-        "picture is.",
+        "Shifted windows",
+        "Faster: self-attention runs in windows of half the side that move in every step (MSW-MSA).",
     )
     conv_block: int = knob(
         3,
         "Strided block",
-        "Input block whose Downsample takes a quarter instead of half: 3, 6 or 9 in SD1 and SD2, 3 or 6 in SDXL.",
+        "Input block that downsamples 4x instead of 2x: 3, 6 or 9 in SD1 and SD2, 3 or 6 in SDXL.",
         low=1,
         high=_MOST_BLOCKS,
         step=1,
@@ -88,7 +89,7 @@ class HiDiffusion(LargeConfig):
     conv_end: float = knob(
         0.4,
         "Strided until",
-        "Up to this progress the Downsample takes a quarter; 0 = never.",
+        "The strided block acts until this noise level (1 = finished image): later costs detail; 0 = never.",
         low=0,
         high=1,
         step=0.01,
@@ -97,40 +98,48 @@ class HiDiffusion(LargeConfig):
     pool_block: int = knob(
         4,
         "Pooled block",
-        "Input block whose result is pooled to half its width and height; any that is no Downsample.",
+        "Input block whose result is averaged to half the size: any that does not downsample.",
         low=1,
         high=_MOST_BLOCKS,
         step=1,
         when="not auto",
     )
-    pool_start: float = knob(
-        0.0, "Pooled from", "From this progress on the result is pooled.", low=0, high=1, step=0.01, when="not auto"
-    )
     pool_end: float = knob(
         0.0,
         "Pooled until",
-        "Up to this progress the result is pooled; 0 = never.",
+        "The pooled block acts until this noise level (1 = finished image): later costs detail; 0 = never.",
         low=0,
         high=1,
         step=0.01,
         when="not auto",
     )
+    pool_start: float = knob(
+        0.0,
+        "Pooled from",
+        "The pooled block acts from this noise level on: 0 = pure noise.",
+        low=0,
+        high=1,
+        step=0.01,
+        when="not auto",
+        rarely=True,
+    )
     axes: str = knob(
         "both",
         "Sides",
-        "Which sides of the map RAU-Net halves: both, or the only one along which the picture is longer than trained.",
+        "Sides that RAU-Net halves: both, or only the one along which the image is larger than native.",
         choices=("both", "height", "width"),
         when="not auto",
         rarely=True,
     )
     window_levels: int = knob(
         1,
-        "Levels with windows",
-        "At how many resolution levels attention is windowed, from the first that has attention.",
+        "Window levels",
+        "Number of attention levels with shifted windows: 1 saves most of the time, more save a little.",
         low=1,
         high=4,
         step=1,
         when="not auto",
+        rarely=True,
     )
 
     def __post_init__(self) -> None:

@@ -33,13 +33,12 @@ class LargeConfig(Config):
     """
 
     auto: bool = knob(
-        True, "Auto", "Chooses by the picture's size, the trained size and the U-Net. Off = by the knobs that appear then."
+        True, "Auto", "Sets what follows from the image size and the model; off = set it by hand in the fields that appear."
     )
     above: float = knob(
         1.3,
-        "Only above",
-        "Leaves a picture alone unless its side (of the square of its area) is more than this many times the trained one, "
-        "as in hires fix the first pass is not. 0 = acts at every size.",
+        "Minimum size",
+        "Acts on images above this multiple of the native side (compared as squares of equal area); 0 = at every size.",
         low=0,
         high=4,
         step=0.05,

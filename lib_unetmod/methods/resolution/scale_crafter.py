@@ -1,4 +1,5 @@
-"""Convolutions of the deep levels look further, so that a large picture is laid out like one of the trained size.
+"""Widen deep convolutions while the composition forms: large images keep a sound layout, but take longer at some sizes and
+get softer texture.
 
 ScaleCrafter (He et al. 2023, "ScaleCrafter: Tuning-free Higher-Resolution Visual Generation with Diffusion Models"). A U-Net
 repeats objects on large pictures because its convolutions see a smaller part of them than in training. Re-dilation (section
@@ -7,8 +8,8 @@ gaps; noise-damped guidance (section 3.4) takes layout from the widened U-Net an
 
 Costs: re-dilation by a whole factor only some copies of maps; by a fraction f the work of maps (ceil(f) / f)^2 as large,
 1.8 times at 1.5 and 1.4 at 2.5, and resizing, in the convolutions concerned. Dispersion: 25/9 (5x5) or 49/9 (7x7) of the
-products there. Noise-damped guidance: half of an evaluation more. Changes: composition, meant to be that of a picture of
-the trained size; textures get softer the longer it acts.
+products there. Noise-damped guidance: half of an evaluation more. Changes: composition, which becomes that of an image
+of native size; texture gets softer the longer it acts.
 
 Auto takes the published settings by ratio of side to trained side, in height and width apart, rounded to halves. Below 3,
 everything from level 2 inward (SD1, SD2) or the output blocks of level 3 and the middle (SDXL) is widened by the ratio.
@@ -64,8 +65,7 @@ class ScaleCrafter(LargeConfig):
     dilation: float = knob(
         2.0,
         "Dilation",
-        "How much further convolutions look: as many times as the picture is larger than the trained size. Fractions cost "
-        "more. 1 = off.",
+        "Image side divided by native side: 2 for an image twice as large. Fractions are slower; 1 = off.",
         low=1,
         high=8,
         step=0.25,
@@ -73,62 +73,70 @@ class ScaleCrafter(LargeConfig):
     )
     dilation_height: float = knob(
         0.0,
-        "Dilation in height",
-        "The same in height where it is another one; the first is that in width then. 0 = the same.",
+        "Dilation, height",
+        "Another dilation for the height of wide or tall images; 0 = the same as Dilation.",
         low=0,
         high=8,
         step=0.25,
         when="not auto",
         rarely=True,
     )
+    progressive: bool = knob(
+        False,
+        "Fade out",
+        "Crisper texture: lowers the dilation to 2 step by step on the way to Active until.",
+        when="not auto",
+        rarely=True,
+    )
+    taper: bool = knob(
+        False,
+        "Taper",
+        "Milder: dilates each level further out by one less, but by at least 2.",
+        when="not auto",
+        rarely=True,
+    )
     level: int = knob(
         2,
-        "From level, output blocks",
-        "Widens the output blocks from this level (1 = full resolution) inward; the middle block always. "
-        f"{_NOWHERE} = none.",
-        low=1,
-        high=_NOWHERE,
-        step=1,
-        when="not auto",
-    )
-    input_level: int = knob(
-        2,
-        "From level, input blocks",
-        f"The same for the input blocks, which the published settings for SDXL leave out below 3 times the trained side. "
-        f"{_NOWHERE} = none.",
+        "Output levels from",
+        f"Dilates output blocks from this level (1 = full resolution) to the deepest; {_NOWHERE} = the middle block alone.",
         low=1,
         high=_NOWHERE,
         step=1,
         when="not auto",
         rarely=True,
     )
-    taper: bool = knob(
-        False, "Taper", "Each level further out is widened by one less, but at least by 2.", when="not auto", rarely=True
-    )
-    progressive: bool = knob(
-        False, "Come back step by step", "The dilation falls to 2 on the way to its end.", when="not auto"
-    )
-    dispersed: str = knob(
-        "off",
-        "Dispersed kernel",
-        "Spreads the 3x3 kernels of the deepest levels over 5x5 or 7x7 in place of dilation that leaves gaps; slower. For "
-        "pictures of four times the trained side.",
-        choices=tuple(_KERNELS),
-    )
-    dispersed_levels: int = knob(
-        1,
-        "Dispersed levels",
-        "At how many of the deepest levels, the middle among them.",
+    input_level: int = knob(
+        2,
+        "Input levels from",
+        f"Dilates input blocks from this level to the deepest; {_NOWHERE} = none, published for SDXL below 3x native side.",
         low=1,
-        high=4,
+        high=_NOWHERE,
         step=1,
+        when="not auto",
         rarely=True,
     )
     noise_damped: bool = knob(
         False,
         "Noise-damped guidance",
-        "Layout from the widened U-Net, noise removed with one that is widened on one level less. The published settings "
-        "use it from four times the trained side. Each evaluation takes half as long again.",
+        "Fewer artifacts from 4x the native side on; each step takes half as long again.",
+        rarely=True,
+    )
+    dispersed: str = knob(
+        "off",
+        "Dispersed kernel",
+        "Fewer artifacts at 4x the native side: spreads deep kernels over 5x5 or 7x7 without gaps; slower.",
+        choices=tuple(_KERNELS),
+        rarely=True,
+    )
+    dispersed_levels: int = knob(
+        1,
+        "Dispersed levels",
+        "Number of the deepest levels with dispersed kernels, the middle block included.",
+        low=1,
+        high=4,
+        step=1,
+        when="dispersed",
+        rarely=True,
     )
 
     def changes_nothing(self) -> bool:

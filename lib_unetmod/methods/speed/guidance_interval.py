@@ -1,13 +1,14 @@
-"""Leave the negative prompt out where guidance does not use it: at CFG scale 1, and outside a chosen interval.
+"""Skip the negative prompt: at CFG scale 1 the same image in nearly half the time; outside a guidance interval of your
+choice also faster, but colors can shift.
 
-At scale 1 the guided result is the conditional one, yet AUTOMATIC1111 evaluates the negative rows too: what LCM, Lightning
-and Turbo models are drawn with takes twice the time it needs. Guidance in a limited interval (Kynkaanniemi et al. 2024,
+At scale 1 the guided result is that of the prompt alone, yet AUTOMATIC1111 computes the negative prompt too: LCM, Lightning
+and Turbo models take twice the time they need. Guidance in a limited interval (Kynkaanniemi et al. 2024,
 "Applying Guidance in a Limited Interval Improves Sample and Distribution Quality", section 3) keeps the scale inside the
 interval and draws with the prompt alone outside of it: much noise is where guidance costs variety, little noise is where it
 does nothing.
 
 Costs: a copy of each layer's result. Saves: nearly half of each evaluation in which rows are left out. Changes: nothing at
-scale 1; outside the interval, colours that guidance would have pushed.
+CFG scale 1; outside the interval colors, which guidance makes stronger.
 
 The host still gives, gets and joins whole batches: each layer computes the conditional rows alone, and hands out copies of
 them in the places of the others. The guided result cond + (scale - 1) * (cond - uncond) is then cond at any scale. All other
@@ -42,22 +43,21 @@ class GuidanceInterval(Config):
 
     scale_one: bool = knob(
         True,
-        "Only the prompt at CFG 1",
-        "At CFG scale 1 the negative prompt changes nothing; leaving it out nearly halves the time of LCM, Lightning and "
-        "Turbo models.",
+        "Skip at CFG 1",
+        "Nearly halves the time at CFG scale 1 (LCM, Lightning, Turbo), where the negative prompt has no effect.",
     )
     guide_from: float = knob(
         0.0,
-        "Guide from",
-        "The negative prompt and the CFG scale count from this progress on (0 = pure noise); before it, the prompt alone.",
+        "Guidance from",
+        "Saves time and adds variety: before this noise level (0 = pure noise) only the prompt counts.",
         low=0,
         high=1,
         step=0.01,
     )
     guide_to: float = knob(
         1.0,
-        "Guide to",
-        "They count up to this progress (1 = clean); after it, the prompt alone. Where both are equal they count nowhere.",
+        "Guidance until",
+        "Saves time, but can shift colors: after this noise level (1 = finished image) only the prompt counts.",
         low=0,
         high=1,
         step=0.01,

@@ -1,11 +1,12 @@
-"""Self-attention within tiles of the picture instead of across all of it: n tiles cost about 1/n of that attention's time.
+"""Compute self-attention in tiles in place of the whole image: large images are faster, but small tiles make them less
+coherent.
 
 HyperTile (tfernd 2023, github.com/tfernd/HyperTile). Attention among N tokens takes N^2 products, in n tiles n * (N/n)^2.
 Where tiles meet, neither side sees the other, which shows as seams when the cuts always lie in one place; so they move from
 evaluation to evaluation.
 
-Costs: two rearrangements of the tokens for each attention. Changes: what lies further apart than a tile is brought together
-only by deeper levels and convolutions, so large pictures repeat themselves less and hang together less.
+Costs: two rearrangements of the tokens for each attention. Changes: only deeper levels see further than a tile, so
+large images repeat themselves less and are less coherent.
 
 Layouts. Both sides of a map are cut apart, into about side/tile nearly equal parts, whatever the aspect ratio and whether
 or not the size has a divisor there. A token of level l is 8 * 2^(l-1) pixels wide, so a tile has half as many on each side
@@ -53,8 +54,7 @@ class HyperTile(Config):
     tile: int = knob(
         256,
         "Tile size",
-        "Width and height of a tile in pixels of the picture; 0 = off. Smaller is faster and hangs together less. Sides "
-        "shorter than one and a half tiles are not cut.",
+        "Smaller is faster but less coherent. Sides shorter than 1.5 tiles are not tiled; 0 = off.",
         low=0,
         high=2048,
         step=16,
@@ -63,33 +63,38 @@ class HyperTile(Config):
     depth: int = knob(
         1,
         "Depth",
-        "How many resolution levels are tiled, from the first that has attention. The first costs by far the most.",
+        "Number of attention levels that are tiled: 1 saves most of the time, more save a little and cost coherence.",
         low=1,
         high=_MOST_LEVELS,
         step=1,
+        when="tile",
     )
     variations: int = knob(
         3,
-        "Variations",
-        "Among how many tile counts each evaluation draws, for rows and columns apart, the nearest to the tile size first; "
-        "1 = the same tiles always, which may leave seams.",
+        "Layout variations",
+        "Hides seams by varying the number of tiles from step to step; 1 = the same tiles in every step.",
         low=1,
         high=8,
         step=1,
+        when="tile",
+        rarely=True,
     )
     shift: bool = knob(
         False,
-        "Shift",
-        "Moves all cuts by half a tile in every second evaluation. With one variation it takes the place of drawing.",
+        "Shift tiles",
+        "Hides seams by moving all tiles by half a tile in every second step.",
+        when="tile",
+        rarely=True,
     )
     vae_tile: int = knob(
         0,
         "VAE tile size",
-        "Width and height in pixels of the tiles for the autoencoder's attention; 0 = off.",
+        "Faster decoding of large images: tile size for the VAE's attention. Smaller is faster; 0 = off.",
         low=0,
         high=2048,
         step=16,
         unit="px",
+        rarely=True,
     )
 
     def changes_nothing(self) -> bool:

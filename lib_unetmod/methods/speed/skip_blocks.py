@@ -1,11 +1,11 @@
-"""Leave parts of the U-Net out: the middle block, the deepest levels, or any attention, feed-forward or ResBlock by name.
+"""Leave out the middle block, the deepest levels or single layers of the U-Net: saves some time and costs some quality.
 
 Where little noise is left (img2img of low strength, the last steps) the deep blocks hardly change the picture, so it is
 drawn without them; nothing is trained. SnapFusion (Li et al. 2023, section 3) and BK-SDM (Kim et al. 2023, section 3)
 found the middle and the deepest level to be the cheapest to lose.
 
 Costs: nothing. Saves: the time of the blocks left out; on SD1 the middle and level 4 are a few percent, on SDXL the middle
-holds ten transformer layers. Changes: composition when it acts on noise, fine structure when it acts late.
+holds ten transformer layers. Changes: composition in early steps, fine detail in late ones.
 
 A skipped level is not sampled down to and up from: what enters it leaves it. The seed path of SD1, `middle=True, levels=1`,
 hands input 8's output to output 3. ControlNet's residuals of the levels and the middle that are left out have no effect.
@@ -41,29 +41,30 @@ class SkipBlocks(Config):
 
     middle: bool = knob(
         False,
-        "Middle block",
-        "Leaves the middle block out: the deepest ResBlocks and transformer. Kept while levels are left out, it runs on "
-        "four times the pixels for each, which costs what the level saves.",
+        "Skip middle block",
+        "Saves a little time, more with SDXL. Turn it on too when skipping levels, or they save nothing.",
     )
     levels: int = knob(
         0,
-        "Deepest levels",
-        "How many resolution levels to leave out, the deepest first. 1 leaves out level 4 of SD1, level 3 of SDXL.",
+        "Skip deepest levels",
+        "Number of resolution levels to leave out, deepest first (level 4 in SD1, 3 in SDXL): more is faster but rougher.",
         low=0,
         high=3,
         step=1,
     )
     blocks: tuple[str, ...] = knob(
         (),
-        "Single parts",
+        "Skip single parts",
         "Names separated by spaces: in.4 (a whole block), in.4.attn, in.4.self, in.4.cross, in.4.ff, out.7.res, mid.res.1.",
+        rarely=True,
     )
     fit: str = knob(
         "zeros",
-        "Where channels differ",
-        "How a skipped level's input is widened for the block after it: with zeros, by repeating channels, or by the "
-        "model's own 1x1 shortcut convolution.",
+        "Channel fit",
+        "Fills channels missing after skipped levels: zeros = empty, repeat = copies, shortcut = the model's convolution.",
         choices=("zeros", "repeat", "shortcut"),
+        when="levels",
+        rarely=True,
     )
 
     def changes_nothing(self) -> bool:

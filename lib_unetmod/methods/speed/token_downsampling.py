@@ -1,4 +1,4 @@
-"""Self-attention asks with every token but looks only at a coarser grid of them: keys and values of each second, say.
+"""Compute self-attention with fewer keys and values: large images are faster, and fine texture can change.
 
 Token Downsampling ("ToDo: Token Downsampling for Efficient Generation of High-Resolution Images", Smith et al. 2024,
 section 3.2). Neighbouring tokens of a large map resemble each other, so keys and values are taken from the map resized
@@ -37,14 +37,21 @@ class TokenDownsampling(Config):
 
     factor: float = knob(
         2.0,
-        "Factor, first level",
-        "How much coarser keys and values are in width and height, at the first level that has attention: level 1 in SD1, "
-        "level 2 in SDXL. 1 = off.",
+        "Factor",
+        "Faster attention: keys and values get coarser by this on each side. Higher is faster, softens texture; 1 = off.",
         low=1,
         high=5,
         step=0.5,
     )
-    factor_2: float = knob(1.0, "Factor, next level", "The same at the level after that. 1 = off.", low=1, high=5, step=0.5)
+    factor_2: float = knob(
+        1.0,
+        "Factor, next level",
+        "The same one level deeper: saves a little more time; 1 = off.",
+        low=1,
+        high=5,
+        step=0.5,
+        rarely=True,
+    )
 
     def changes_nothing(self) -> bool:
         return self.factor == 1 and self.factor_2 == 1

@@ -1,4 +1,4 @@
-"""Average the tokens that resemble each other most before attention and copy the result back to each of them.
+"""Merge similar tokens before attention and copy the result back to each: large images are faster, and texture smoother.
 
 Token Merging (Bolya & Hoffman 2023, "Token Merging for Fast Stable Diffusion", sections 3 and 4). The map is divided into
 cells of stride_x by stride_y tokens. One token of each cell is a destination, the others are sources; the `ratio` of all
@@ -48,69 +48,85 @@ class TokenMerging(Config):
 
     ratio: float = knob(
         0.5,
-        "Ratio",
-        "Share of the tokens that is merged away. At most 1 - 1 / (stride x * stride y) acts, which is 0.75 at 2 x 2.",
+        "Merge ratio",
+        "Share of tokens that is merged: higher is faster, but smoother. With cells of 2 x 2 no more than 0.75 are.",
         low=0,
         high=0.95,
         step=0.05,
     )
     max_downsample: int = knob(
         1,
-        "Levels",
-        "1 merges at the first level that has attention, from 2 on also at the next, from 4 and 8 on at the deeper ones. "
-        "It counts from level 1 in SD1 and from level 2 in SDXL.",
+        "Max. downsample",
+        "1 = merges only at the largest attention level; 2, 4 and 8 add deeper ones and save a little more time.",
         low=1,
         high=8,
         step=1,
     )
     share: str = knob(
         "block",
-        "One search for each",
-        "block: each transformer layer searches. side: layers on maps of one size share a search on the way down, one "
-        "more on the way up. walk: they share one. Fewer searches are faster and coarser.",
+        "Share matches",
+        "block = each layer finds its own (most exact), side = encoder and decoder one each, walk = one for all (fastest).",
         choices=("block", "side", "walk"),
+        rarely=True,
     )
     refresh: int = knob(
         3,
-        "Search every",
-        "A search serves this many evaluations in a row; with 1 each does its own.",
+        "Match every",
+        "Number of U-Net calls (usually one per step) that use one match: higher is faster, 1 = a new one each time.",
         low=1,
         high=10,
         step=1,
-        unit="evaluations",
-    )
-    stride_x: int = knob(
-        2, "Stride x", "Width of a cell with one destination.", low=1, high=8, step=1, unit="tokens", rarely=True
-    )
-    stride_y: int = knob(
-        2, "Stride y", "Height of a cell with one destination.", low=1, high=8, step=1, unit="tokens", rarely=True
+        rarely=True,
     )
     random: bool = knob(
         False,
-        "Random destinations",
-        "Any token of a cell may be its destination, drawn from the picture's seed, in place of the top left one.",
+        "Random targets",
+        "Avoids regular patterns: the seed chooses which token of a cell the others merge into, not always the top left.",
+        rarely=True,
     )
-    attention: bool = knob(True, "Self-attention", "Merges around self-attention: where the time is won.")
-    cross_attention: bool = knob(False, "Cross-attention", "Merges around cross-attention: wins little.", rarely=True)
-    mlp: bool = knob(False, "Feed-forward", "Merges around the feed-forward too: faster, and visibly coarser.", rarely=True)
+    stride_x: int = knob(
+        2,
+        "Cell width",
+        "One token of each cell stays: larger cells allow a higher Merge ratio.",
+        low=1,
+        high=8,
+        step=1,
+        unit="tokens",
+        rarely=True,
+    )
+    stride_y: int = knob(
+        2,
+        "Cell height",
+        "One token of each cell stays: larger cells allow a higher Merge ratio.",
+        low=1,
+        high=8,
+        step=1,
+        unit="tokens",
+        rarely=True,
+    )
+    attention: bool = knob(
+        True, "Self-attention", "Merges for self-attention, where nearly all of the time is saved.", rarely=True
+    )
+    cross_attention: bool = knob(False, "Cross-attention", "Merges for cross-attention too: saves little.", rarely=True)
+    mlp: bool = knob(False, "Feed-forward", "Merges for the feed-forward layers too: faster, visibly coarser.", rarely=True)
     min_width: int = knob(
         0,
-        "Smallest width",
-        "Stands aside for narrower pictures; 0 = never.",
+        "Minimum width",
+        "Leaves narrower images alone; 0 = acts on all.",
         low=0,
         high=4096,
         step=64,
-        unit="pixels",
+        unit="px",
         rarely=True,
     )
     min_height: int = knob(
         0,
-        "Smallest height",
-        "Stands aside for lower pictures; 0 = never.",
+        "Minimum height",
+        "Leaves lower images alone; 0 = acts on all.",
         low=0,
         high=4096,
         step=64,
-        unit="pixels",
+        unit="px",
         rarely=True,
     )
 

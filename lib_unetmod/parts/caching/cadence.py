@@ -19,52 +19,64 @@ class CadenceConfig(Config):
     """Knobs of a method that answers from memory between evaluations run in full."""
 
     interval: int = knob(
-        3, "Interval", "Every how many evaluations one is run in full; 1 = all of them, no caching.", low=1, high=20, step=1
-    )
-    last_interval: int = knob(
-        0,
-        "Interval at the end",
-        "The interval grows evenly from its value at progress 0 to this one at progress 1; 0 = it stays.",
-        low=0,
+        3,
+        "Interval",
+        "One full U-Net run every this many calls (usually one call per step): higher is faster and less exact, 1 = off.",
+        low=1,
         high=20,
         step=1,
+    )
+    predictor: str = knob(
+        "reuse",
+        "Prediction",
+        "What blocks return while they are skipped: reuse = their last result, linear = extrapolated from the last two.",
+        choices=tuple(PREDICTORS),
+    )
+    reach: float = knob(
+        0.1,
+        "Max. jump",
+        "Never reuses across a larger gap in noise level: lower is safer, and 0.1 turns reuse off below about 10 steps.",
+        low=0,
+        high=1,
+        step=0.01,
         rarely=True,
     )
     first_full: int = knob(
         1,
-        "First in full",
-        "How many evaluations are run in full when the method begins to act.",
+        "Full runs first",
+        "Number of full runs before reuse begins: more keeps the composition closer to the original.",
         low=1,
         high=20,
         step=1,
         rarely=True,
     )
-    centre: float = knob(
-        0.5,
-        "Centre",
-        "Where full evaluations are densest, as progress, when power is above 1.",
+    last_interval: int = knob(
+        0,
+        "Final interval",
+        "The interval changes gradually to this value at the end; 0 = it stays the same.",
         low=0,
-        high=1,
-        step=0.01,
+        high=20,
+        step=1,
         rarely=True,
     )
     power: float = knob(
-        1.0, "Power", "How much denser they are at the centre; 1 = evenly spread.", low=1, high=4, step=0.1, rarely=True
+        1.0,
+        "Clustering",
+        "Gathers the full runs around Center: 1 = evenly spread, higher = closer together there.",
+        low=1,
+        high=4,
+        step=0.1,
+        rarely=True,
     )
-    reach: float = knob(
-        0.1,
-        "Reach",
-        "The most progress that an evaluation may make for its result to be reused: 0.1 leaves the cache off under about 10 "
-        "steps, where neighbouring evaluations have too little in common.",
+    centre: float = knob(
+        0.5,
+        "Center",
+        "Noise level around which Clustering gathers the full runs: 0 = pure noise, 1 = finished image.",
         low=0,
         high=1,
         step=0.01,
-    )
-    predictor: str = knob(
-        "reuse",
-        "Predictor",
-        "What stands in for the blocks that are not run: their last result, or the straight line through the last two.",
-        choices=tuple(PREDICTORS),
+        when="power!=1",
+        rarely=True,
     )
 
     def changes_nothing(self) -> bool:
