@@ -13,10 +13,11 @@ import pytest
 
 from lib_unetmod.core.config import SHARED_KNOBS, knobs
 from lib_unetmod.core.registry import METHODS
+from lib_unetmod.settings.measured import measured, verdict
 from lib_unetmod.webui import controls, panel
 
 FILES = sorted((Path(__file__).parents[2] / "localizations").glob("*.json"))
-NUMBER = re.compile(r"(?<![A-Za-z0-9.])-?\d+(?:\.\d+)?(?![A-Za-z])")
+NUMBER = re.compile(r"(?<![A-Za-z0-9.])-?\d+(?:\.\d+)?(?![A-Za-wyz])")
 LANGUAGES = {"ja_JP": re.compile("[ぁ-んァ-ヶ一-龥]"), "zh_CN": re.compile("[一-龥]")}
 #: Names that are the same in every language.
 NAMES = {method.title for method in METHODS.values()} | {
@@ -25,6 +26,7 @@ NAMES = {method.title for method in METHODS.values()} | {
     "img2img",
     "Self-attention",
     "Cross-attention",
+    "Feed-forward",
 }
 
 
@@ -33,14 +35,10 @@ def text_of(markup: str) -> str:
 
 
 def strings_of(page: gr.Blocks) -> set[str]:
-    """What the components of a page show as text: labels, helps, placeholders, buttons' words and lines of HTML.
-
-    What was measured of a method holds figures that change with each measurement, and stays English.
-    """
+    """What the components of a page show as text: labels, helps, placeholders, buttons' words and lines of HTML."""
     found: set[str] = set()
     for block in page.blocks.values():
-        measured = "unetmod-measured" in (getattr(block, "elem_classes", None) or ())
-        if measured or not getattr(block, "visible", True) or str(block.elem_id) == "seed":
+        if not getattr(block, "visible", True) or str(block.elem_id) == "seed":
             continue
         shown = [getattr(block, "info", None), getattr(block, "placeholder", None)]
         if getattr(block, "show_label", True) and not isinstance(block, (gr.HTML, gr.UploadButton)):
@@ -59,14 +57,16 @@ def strings_of(page: gr.Blocks) -> set[str]:
 def shown(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     """Every string of the panel that is not a value; what is beside the panel on the page is not ours."""
     page, _ = panel_report.build(tmp_path_factory.mktemp("presets"))
-    return strings_of(page) - {"Seed", panel.TITLE} | {text_of(panel._SWITCH_OFF)}
+    declared = {text for method in METHODS.values() for text in (method.title, method.benefit)}
+    return strings_of(page) - {"Seed", panel.TITLE} | {text_of(panel._SWITCH_OFF)} | declared
 
 
-def test_the_walk_finds_titles_ideas_labels_helps_and_groups(shown: set[str]) -> None:
+def test_the_walk_finds_titles_ideas_labels_helps_groups_and_what_was_measured(shown: set[str]) -> None:
     for method in METHODS.values():
         labels = {controls.knob_label(method, knob) for knob in knobs(method.config)}
         helps = {knob.help for knob in knobs(method.config)}
-        assert {method.title, method.idea.rstrip(".:"), method.group.capitalize(), *labels, *helps} <= shown
+        told = verdict(measured()[method.name]).sentence
+        assert {method.title, method.idea.rstrip(".:"), method.group.capitalize(), told, *labels, *helps} <= shown
 
 
 def test_there_is_one_file_for_each_language() -> None:
@@ -106,10 +106,11 @@ def test_one_word_has_one_translation(file: Path) -> None:
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_numbers_in_helps_are_kept(file: Path) -> None:
-    """Bounds and block numbers are what a slip of a translation would do most harm to."""
+def test_numbers_in_helps_and_figures_are_kept(file: Path) -> None:
+    """Bounds, block numbers and figures are what a slip of a translation would do most harm to."""
     entries = json.loads(file.read_text("utf-8"))
     for method in METHODS.values():
-        for knob in knobs(method.config):
-            numbers, kept = (set(NUMBER.findall(text)) for text in (knob.help, entries[knob.help]))
-            assert numbers <= kept, entries[knob.help]
+        told = verdict(measured()[method.name]).sentence
+        for text in (told, *(knob.help for knob in knobs(method.config))):
+            numbers, kept = (set(NUMBER.findall(one)) for one in (text, entries[text]))
+            assert numbers <= kept, entries[text]
