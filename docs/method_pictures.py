@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import torch
 from PIL import Image, ImageDraw, ImageFont
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,8 +32,8 @@ from lib_unetmod import (  # noqa: E402
     TokenMerging,
 )
 from lib_unetmod.core.registry import method_of  # noqa: E402
-from lib_unetmod.playground.comparing import compare  # noqa: E402
 from lib_unetmod.playground.model import load  # noqa: E402
+from lib_unetmod.playground.sampling import draw  # noqa: E402
 from lib_unetmod.playground.settings import Settings  # noqa: E402
 
 FOLDER = ROOT / "docs" / "pictures" / "methods"
@@ -68,22 +69,23 @@ HEIGHT, GAP, LINE = 192, 12, 24
 
 
 def main() -> None:
+    torch.set_num_threads(1)
     model, font = load(), ImageFont.load_default(14)
     FOLDER.mkdir(exist_ok=True)
     for config, settings in SHOWN:
         name = method_of(config).name
         if sys.argv[1:] and name not in sys.argv[1:]:
             continue
-        pair = compare(model, settings, [config])
+        original, modified = draw(model, settings), draw(model, settings, [config])
         width = HEIGHT * settings.width // settings.height
         page = Image.new("RGB", (3 * GAP + 2 * width, 2 * GAP + LINE + HEIGHT), "white")
         canvas = ImageDraw.Draw(page)
-        for column, (words, picture) in enumerate((("original", pair.plain), (config.summary(), pair.modified))):
+        for column, (words, picture) in enumerate((("original", original), (config.summary(), modified))):
             left = GAP + (width + GAP) * column
             canvas.text((left, GAP), words, "#334155", font)
             page.paste(picture.image.resize((width, HEIGHT), Image.Resampling.LANCZOS), (left, GAP + LINE))
         page.save(FOLDER / f"{name}.png", optimize=True)
-        print(name, *pair.notes)
+        print(name, *modified.notes, flush=True)
     missing = METHODS.keys() - {method_of(config).name for config, _ in SHOWN}
     if missing:
         sys.exit(f"No picture is drawn for {', '.join(sorted(missing))}.")

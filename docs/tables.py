@@ -52,7 +52,10 @@ def readme_table() -> str:
 
 
 def japanese_table() -> str:
-    """The same in Japanese: titles and benefits as the panel shows them, prices from docs/prices.ja.json."""
+    """The same in Japanese: titles and benefits as the panel shows them, prices from docs/prices.ja.json.
+
+    What is not translated yet stays in English.
+    """
     words = _json(ROOT / "localizations" / "ja_JP.json")
     prices = _json(ROOT / "docs" / "prices.ja.json")
     rows = []
@@ -60,7 +63,9 @@ def japanese_table() -> str:
         title = words.get(method.title, method.title)
         shown = escaped(title if title == method.title else f"{title}({method.title})")
         link = f"[{shown}](docs/methods.md#{slug(method.title)})"
-        rows.append((goal, link, words.get(method.benefit, method.benefit), time(method), prices[method.name]))
+        rows.append(
+            (goal, link, words.get(method.benefit, method.benefit), time(method), prices.get(method.name, price(method)))
+        )
     return table(("目的", "手法", "効果", "時間", "代償(画像の何が変わるか)"), rows)
 
 
