@@ -65,7 +65,7 @@ SHOWN: tuple[tuple[Config, Settings], ...] = (
     (ColorMap(regions="1", colors="red", end=0.5), small("star", 1)),
 )
 #: Pixels: the height of each picture on the page, and what lies around it.
-HEIGHT, GAP, LINE = 192, 12, 24
+HEIGHT, GAP, LINE = 256, 12, 24
 
 
 def main() -> None:
