@@ -113,8 +113,8 @@ def cases(side: int) -> list[Case]:
         Case("DeepCache 3", DeepCache(interval=3), EVALUATIONS),
         Case("DeepCache 2", DeepCache(interval=2), EVALUATIONS),
         Case("DeepCache 3, branch 3", DeepCache(interval=3, branch=3), EVALUATIONS),
-        Case("encoder reuse 3", EncoderReuse(interval=3), EVALUATIONS),
-        Case("guidance rows at CFG 1", GuidanceInterval(scale_one=True)),
+        Case("Faster Diffusion 3", EncoderReuse(interval=3), EVALUATIONS),
+        Case("negative prompt skipped, CFG 1", GuidanceInterval(scale_one=True)),
         Case("Deep Shrink 2, block 3", DeepShrink(**BY_HAND), scale=same, shrunk=(3, -4)),
         Case("Deep Shrink, outside its window", DeepShrink(**BY_HAND, end=OUTSIDE), scale=same),
         Case("HiDiffusion, RAU-Net", HiDiffusion(**BY_HAND, windows=False), scale=same, shrunk=(3, -4)),
@@ -125,7 +125,7 @@ def cases(side: int) -> list[Case]:
         Case("ScaleCrafter, outside its window", ScaleCrafter(**BY_HAND, dilation=2, end=OUTSIDE), scale=same),
         Case("FreeU", FreeU(), scale=same),
         Case("CD-Tuner, detail and contrast", CDTuner(detail1=5, detail2=5, contrast=5), scale=same),
-        Case("colour map", ColorMap(end=1), scale=same),
+        Case("color map", ColorMap(end=1), scale=same),
     ]
 
 

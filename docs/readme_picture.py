@@ -1,44 +1,106 @@
 """Draws the README's picture with the small checkpoint: `python docs/readme_picture.py`.
 
-A column for each prompt, a row for each way to run the U-Net; same seed, same settings.
+Above the original, below the same prompt, seed and settings with a method. Where a label names a time, it is measured: the
+U-Net's with the method over the original's, drawn in turn, the median of all rounds.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
+import torch
 from PIL import Image, ImageDraw, ImageFont
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from lib_unetmod import SkipBlocks  # noqa: E402
-from lib_unetmod.playground.model import load  # noqa: E402
-from lib_unetmod.playground.sampling import draw  # noqa: E402
+from lib_unetmod import CDTuner, Config, DeepCache, DeepShrink  # noqa: E402
+from lib_unetmod.playground.comparing import compare  # noqa: E402
+from lib_unetmod.playground.model import SmallModel, load  # noqa: E402
 from lib_unetmod.playground.settings import Settings  # noqa: E402
 
-PROMPTS = ("red apple", "smiling cat", "croissant", "mushroom", "taxi", "earth", "thumbs up")
-ROWS = {
-    "the U-Net as it is": [],
-    "without the middle and level 4": [SkipBlocks(middle=True, levels=1)],
-    "without the middle, levels 3 and 4, from 0.3 on": [SkipBlocks(middle=True, levels=2, start=0.3)],
-}
-SIDE, GAP, LINE = 128, 12, 26
+
+@dataclass(frozen=True)
+class Group:
+    """Pictures that show one benefit.
+
+    Attributes:
+        benefit: the line above all.
+        label: the line above the modified pictures; `{time}` becomes the time over the original's.
+        width: of each picture; the height is the trained 128 pixels.
+        pictures: prompt and seed of each.
+    """
+
+    benefit: str
+    label: str
+    config: Config
+    width: int
+    pictures: Sequence[tuple[str, int]]
+
+
+GROUPS = (
+    Group(
+        "Faster",
+        "with DeepCache: {time} of the time",
+        DeepCache(interval=3, predictor="linear"),
+        128,
+        (("red apple", 4), ("earth", 1)),
+    ),
+    Group(
+        "Larger: twice the trained width",
+        "with Deep Shrink: one subject",
+        DeepShrink(),
+        256,
+        (("evergreen tree", 1), ("heart", 2)),
+    ),
+    Group(
+        "More color and detail",
+        "with CD-Tuner, saturation 5",
+        CDTuner(detail1=0, saturation=5),
+        128,
+        (("lion", 2), ("house", 1)),
+    ),
+)
+ROUNDS = 5
+SIDE, GAP, BETWEEN, LINE = 128, 8, 28, 24
+INK, BENEFIT = "#334155", "#0f172a"
 
 
 def main() -> None:
-    model, font = load(), ImageFont.load_default(15)
-    size = (GAP + (SIDE + GAP) * len(PROMPTS), GAP + (LINE + SIDE + GAP) * len(ROWS))
-    page = Image.new("RGB", size, "white")
+    torch.set_num_threads(1)
+    model, small, large = load(), ImageFont.load_default(14), ImageFont.load_default(18)
+    widths = [len(group.pictures) * (group.width + GAP) - GAP for group in GROUPS]
+    page = Image.new("RGB", (sum(widths) + BETWEEN * (len(GROUPS) + 1), 4 * LINE + 2 * SIDE + 4 * GAP), "white")
     canvas = ImageDraw.Draw(page)
-    for row, (name, configs) in enumerate(ROWS.items()):
-        top = GAP + (LINE + SIDE + GAP) * row
-        canvas.text((GAP, top), name, "#334155", font)
-        for column, prompt in enumerate(PROMPTS):
-            picture = draw(model, Settings(prompt=prompt, seed=2, sampler="dpm++2m", cfg=3.0), configs)
-            page.paste(picture.image, (GAP + (SIDE + GAP) * column, top + LINE))
+    left = BETWEEN
+    for group, width in zip(GROUPS, widths, strict=True):
+        pairs, time = _drawn(model, group)
+        above = GAP + LINE + GAP
+        below = above + LINE + SIDE + GAP
+        canvas.text((left, GAP), group.benefit, BENEFIT, large)
+        canvas.text((left, above), "original", INK, small)
+        canvas.text((left, below), group.label.format(time=f"{time:.2f}"), INK, small)
+        for column, (original, modified) in enumerate(pairs):
+            page.paste(original, (left + column * (group.width + GAP), above + LINE))
+            page.paste(modified, (left + column * (group.width + GAP), below + LINE))
+        left += width + BETWEEN
+        print(f"{group.benefit}: {time:.3f} of the original's time")
     page.save(ROOT / "docs" / "pictures" / "readme.png", optimize=True)
+
+
+def _drawn(model: SmallModel, group: Group) -> tuple[list[tuple[Image.Image, Image.Image]], float]:
+    """Each prompt's two pictures, and the median over rounds and prompts of the U-Net's time over the original's."""
+    pairs, ratios = [], []
+    for prompt, seed in group.pictures:
+        settings = Settings(prompt=prompt, seed=seed, width=group.width, height=SIDE)
+        rounds = [compare(model, settings, [group.config]) for _ in range(ROUNDS if "{time}" in group.label else 1)]
+        pairs.append((rounds[0].plain.image, rounds[0].modified.image))
+        ratios += [one.modified.timings.unet / one.plain.timings.unet for one in rounds]
+    return pairs, median(ratios)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,30 @@ torch.set_num_threads(1)
 _tests = itertools.count(1)
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--quick", action="store_true", help="of each test the first case; of one that runs over configs, one of each method"
+    )
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config, items):
+    """With --quick, leave out the cases of a test that differ from its first in parameters alone.
+
+    Last, so that the first is one of those that markers and -k have left.
+    """
+    if not config.getoption("--quick"):
+        return
+    kept, left_out, known = [], [], set()
+    for item in items:
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        case = (item.parent.nodeid, getattr(item, "originalname", item.name), type(parameters.get("config")))
+        (left_out if case in known else kept).append(item)
+        known.add(case)
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = kept
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _libraries_are_no_garbage():
     """Without them a collection takes milliseconds."""
