@@ -18,6 +18,7 @@ from ..core.target import Target
 from ..core.unet_map import UNetMap
 from ..settings.presets import Presets
 from . import controls, host, settings
+from .defaults_row import DefaultsRow
 from .infotext import Restore
 from .panel import Panel
 from .sight import Sight, hires_size, value_of
@@ -97,12 +98,13 @@ class Page:
 
 
 def _panel(elem_id: Callable[[str], str], defaults: settings.Defaults) -> Panel:
-    """A panel that starts as Settings say. Their methods are kept out of ui-config.json, which would pin the first ones."""
+    """A panel that starts as Settings say. ui-config.json, which would pin the first values, gets the switch alone."""
     ticked = {name: defaults.knobs[name] for name in defaults.ticked}
-    panel = Panel(elem_id, ticked, Presets(host.presets_folder()))
+    row = DefaultsRow(elem_id, settings.save, settings.reset, lambda: settings.read().starting_values())
+    panel = Panel(elem_id, ticked, Presets(host.presets_folder()), row)
     for name, control, value in zip(panel.names, panel.components, defaults.starting_values(), strict=True):
         control.value = value
-        control.do_not_save_to_config = name.partition(".")[0] in defaults.knobs
+        control.do_not_save_to_config = name != controls.SWITCH
     return panel
 
 
