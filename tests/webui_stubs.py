@@ -71,7 +71,7 @@ def stub(name: str, **names: Any) -> ModuleType:
 shared = stub("modules.shared", opts=Opts(), OptionInfo=Option, OptionHTML=OptionHTML, sd_model=None, config_filename="")
 scripts = stub("modules.scripts", scripts_current=object(), scripts_data=[], AlwaysVisible=object(), Script=object)
 sd_unet = stub("modules.sd_unet", current_unet=None)
-script_callbacks = stub("modules.script_callbacks")
+script_callbacks = stub("modules.script_callbacks", on_ui_tabs=lambda callback: None)
 devices = stub("modules.devices", cpu=torch.device("cpu"), without_autocast=lambda: torch.autocast("cpu", enabled=False))
 
 

@@ -77,10 +77,26 @@ class DefaultsRow:
             return {self._said: "", **{control: value for control, value, before in places if value != before}}
 
         outputs = [*shown, self._said]
-        self._keep.click(self._or_refusal(keep), shown, [self._said], **controls.QUIET)
         ask = {controls.JS: _ASK}
-        self._back.click(self._or_refusal(take_back), [self._sure], outputs, **ask, **controls.QUIET)
+        self._page = Context.root_block
+        self._changes = [
+            self._keep.click(self._or_refusal(keep), shown, [self._said], **controls.QUIET),
+            self._back.click(self._or_refusal(take_back), [self._sure], outputs, **ask, **controls.QUIET),
+        ]
         Context.root_block.load(since_built, None, outputs, **controls.QUIET)
+
+    def renew(self, settings: Callable[[], _Updates]) -> None:
+        """Have each change shown on the Settings page too, which is made after this row and shows old values otherwise.
+
+        They would be applied again with whatever the user changes there next. `settings` gives its components' values now.
+        """
+        outputs = list(settings())
+        outer, Context.root_block = Context.root_block, self._page
+        try:
+            for change in self._changes if outputs else ():
+                change.then(settings, None, outputs, **controls.QUIET)
+        finally:
+            Context.root_block = outer
 
     def _say(self, sentence: str) -> _Updates:
         return {self._said: f"<span>{escape(sentence)}</span>"}

@@ -52,14 +52,13 @@ def in_short(notes: Iterable[str]) -> str:
     told = [{name for method in METHODS.values() for name in _names(method) if name in note} for note in notes]
     named = [_short(method) for method in controls.ordered_methods() if any(_names(method) & names for names in told)]
     words = [*named, *(["general"] if not all(told) else [])]
-    text = ""
-    for place, word in enumerate(words):
-        left = len(words) - place - 1
-        longer = f"{text}, {word}" if text else word
-        if len(longer) + (len(f", {left} more") if left else 0) > _LONGEST:
-            return f"{text}, {left + 1} more"
-        text = longer
-    return text
+    # Without a comma, for which the WebUI would put the entry in quotes.
+    short = "; ".join(words)
+    kept = list(words)
+    while len(short) > _LONGEST:
+        kept.pop()
+        short = "; ".join([*kept, f"{len(words) - len(kept)} more"])
+    return short
 
 
 def tell_request(processed: Any, notes: Iterable[str]) -> None:

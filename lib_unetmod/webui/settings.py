@@ -130,9 +130,16 @@ def reset() -> str:
     return "Reset: UNet Mod starts with nothing ticked and every value as it came."
 
 
+def on_page() -> dict[gr.components.Component, Any]:
+    """The Settings page's components of ours with the values that they are to show; empty before the page is made."""
+    shown = getattr(shared, "settings_components", None) or {}
+    ours = [key for method in METHODS.values() for key, _ in _options(method) if key in shown]
+    return {shown[key]: shared.opts.data[key] for key in ours}
+
+
 def _section(method: Method) -> Iterator[tuple[str, Any]]:
     benefit = method.benefit.rstrip(".")
-    yield _key(method) + "-about", _text(f"<b>{escape(method.title)}</b> <span>{escape(benefit)}.</span>", _EXPLANATION)
+    yield _key(method) + "-about", _text(f"<b>{escape(method.title)}</b>", f"{escape(benefit)}.", _EXPLANATION)
     yield _key(method), shared.OptionInfo(False, f"{method.title}: ticked at start")
     headed = False
     for knob in controls.knobs_as_shown(method):

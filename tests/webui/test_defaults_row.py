@@ -98,6 +98,25 @@ def test_reset_is_asked_first_and_takes_the_panel_back_too(served):
     assert settings.read() == settings.Defaults()
 
 
+def test_the_settings_page_shows_what_the_buttons_wrote(served):
+    assert settings.on_page() == {}
+    with gr.Blocks():
+        tick = gr.Checkbox(False)
+        interval = gr.Slider(1, 10)
+        shared.settings_components = {
+            "unetmod_deep_cache": tick,
+            "unetmod_deep_cache_interval": interval,
+            "other": gr.Number(),
+        }
+    before = len(served._functions())
+    served.row.renew(settings.on_page)
+    renewing = served._functions()[before:]
+    assert len(renewing) == 2
+    settings.save(served.values(deep_cache=True, deep_cache__interval=5))
+    assert [dependency.fn() for dependency in renewing] == [{tick: True, interval: 5}] * 2
+    del shared.settings_components
+
+
 def test_a_refusal_is_shown_and_changes_nothing(served):
     keep, reset = served.of_button(served.row._keep), served.of_button(served.row._back)
     said = served.answer(keep, *served.values(deep_cache=True, skip_blocks__blocks="<b>\ud800"))["said"]

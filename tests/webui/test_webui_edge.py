@@ -212,7 +212,7 @@ def test_notes_stand_whole_under_the_picture_and_in_answers_and_short_in_files()
     generate(p, {"skip_blocks": {"levels": 9}, "hyper_tile": {"tile": "many"}})
     told = [comment.removeprefix(host.PREFIX) for comment in p.comments]
     assert len(told) == 2 and "levels is 9" in told[0] and "tile is 'many'" in told[1]
-    assert p.extra_generation_params == {"Size": "64x64", INFOTEXT_NOTE: "Skip U-Net blocks, HyperTile"}
+    assert p.extra_generation_params == {"Size": "64x64", INFOTEXT_NOTE: "Skip U-Net blocks; HyperTile"}
     processed = SimpleNamespace(extra_generation_params=p.extra_generation_params)
     sampling.finish(p, processed)
     assert processed.extra_generation_params["UNet Mod notes"] == " ".join(told)
@@ -225,13 +225,13 @@ def test_however_many_notes_there_are_a_file_gets_sixty_characters():
     assert infotext.in_short(["The WebUI's own token merging is on."]) == "general"
     assert (
         infotext.in_short(["Deep Shrink is idle.", "FreeU: b1 is 9.", "DeepCache stood aside."])
-        == "DeepCache, Deep Shrink, FreeU"
+        == "DeepCache; Deep Shrink; FreeU"
     )
     everything = [f"{method.title} is idle." for method in METHODS.values()] + ["Nothing is on."]
     short = infotext.in_short(everything)
     assert len(short) <= 60 and short.endswith(" more")
-    named = short.split(", ")[:-1]
-    assert len(named) + int(short.split(", ")[-1].split()[0]) == len(everything)
+    named = short.split("; ")[:-1]
+    assert len(named) + int(short.split("; ")[-1].split()[0]) == len(everything)
 
 
 def test_hostile_arguments_cost_one_sentence_each():

@@ -139,7 +139,7 @@ def test_a_method_that_is_refused_leaves_the_others_on(sdxl, probe):
     assert all(count for _, count in p.seen)
     assert p.extra_generation_params["UNet Mod probe"] == "factor=2" and ENTRY not in p.extra_generation_params
     assert "levels is 3" in said(p) and "unknown" in said(p) and len(p.comments) == 2
-    assert p.extra_generation_params[INFOTEXT_NOTE] == "Skip U-Net blocks, general"
+    assert p.extra_generation_params[INFOTEXT_NOTE] == "Skip U-Net blocks; general"
 
 
 def test_of_two_that_do_not_go_together_the_first_acts(sd1):
@@ -148,7 +148,7 @@ def test_of_two_that_do_not_go_together_the_first_acts(sd1):
     assert "UNet Mod deep cache" in p.extra_generation_params and ENTRY in p.extra_generation_params
     assert "UNet Mod encoder reuse" not in p.extra_generation_params
     assert "do not go together" in said(p) and "Faster Diffusion (encoder reuse) is left out" in said(p)
-    assert p.extra_generation_params[INFOTEXT_NOTE] == "DeepCache, Faster Diffusion"
+    assert p.extra_generation_params[INFOTEXT_NOTE] == "DeepCache; Faster Diffusion"
 
 
 def test_passes_are_announced(sd1):
