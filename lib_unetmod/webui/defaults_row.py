@@ -59,7 +59,7 @@ class DefaultsRow:
     def wire(self, panel: Mapping[str, gr.components.Component]) -> None:
         """Connect the events; `panel` are the controls that have defaults, by their names, the switch first."""
         shown = list(panel.values())
-        built = self._start()
+        built = [control.value for control in shown]
 
         def keep(*values: Any) -> _Updates:
             return self._say(self._save(values))

@@ -33,7 +33,7 @@ _CATEGORY = ("unetmod", "UNet Mod")
 _FROZEN = "Not saved, because this WebUI lets nobody change these settings: {}."
 _RARELY = "Rarely changed"
 _EXPLANATION = (
-    "How it starts when a page opens, and for API requests that leave it out. The UNet Mod switch itself always starts off."
+    "How it starts when a page opens, and for API requests that leave it out. The UNet Mod switch itself is not kept here."
 )
 
 

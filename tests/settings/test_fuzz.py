@@ -1,4 +1,4 @@
-"""Seven hundred generated settings, hostile ones among them, by every way in: a picture or one clear sentence, and never a
+"""Five hundred generated settings, hostile ones among them, by every way in: a picture or one clear sentence, and never a
 changed model."""
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from lib_unetmod.settings.selection import INFOTEXT_PREFIX, configs_of, from_inf
 from lib_unetmod.webui import controls, sampling
 from lib_unetmod.webui import settings as webui_settings
 
-EXAMPLES = 120
+EXAMPLES = 80
 
 fuzzed = settings(
     max_examples=EXAMPLES,
