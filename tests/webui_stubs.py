@@ -6,6 +6,7 @@ U-Net, which may be another one each time. Import this before anything of lib_un
 
 from __future__ import annotations
 
+import json
 import sys
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -23,17 +24,41 @@ SKIP = {"skip_blocks": {"middle": True, "levels": 1}}
 
 
 class Option:
-    def __init__(self, default: Any = None, label: str = "", onchange: Any = None) -> None:
-        self.default, self.label, self.onchange = default, label, onchange
+    """As the WebUI's OptionInfo."""
 
-    def info(self, _text: str) -> Option:
-        return self
+    do_not_save = False
+
+    def __init__(self, default: Any = None, label: str = "", component: Any = None, component_args: Any = None) -> None:
+        self.default, self.label, self.component, self.component_args = default, label, component, component_args
+        self.comment_after = ""
 
 
-class Opts(SimpleNamespace):
+class OptionHTML(Option):
+    do_not_save = True
+
+
+class Opts:
+    """As the WebUI's Options, with `frozen` for its --freeze-settings."""
+
+    def __init__(self) -> None:
+        vars(self).update(data={}, options={}, frozen=False)
+
     def add_option(self, key: str, option: Option) -> None:
         self.options[key] = option
-        self.data.setdefault(key, option.default)
+        if not option.do_not_save:
+            self.data.setdefault(key, option.default)
+
+    def __setattr__(self, key: str, value: Any) -> None:
+        if key in self.options:
+            assert not self.frozen, "changing settings is disabled"
+            self.data[key] = value
+        else:
+            vars(self)[key] = value
+
+    def save(self, filename: str) -> None:
+        assert not self.frozen, "saving settings is disabled"
+        with open(filename, "w", encoding="utf8") as file:
+            json.dump(self.data, file, indent=4, ensure_ascii=False)
 
 
 def stub(name: str, **names: Any) -> ModuleType:
@@ -43,10 +68,10 @@ def stub(name: str, **names: Any) -> ModuleType:
     return module
 
 
-shared = stub("modules.shared", opts=Opts(data={}, options={}), OptionInfo=Option, OptionHTML=Option, sd_model=None)
+shared = stub("modules.shared", opts=Opts(), OptionInfo=Option, OptionHTML=OptionHTML, sd_model=None, config_filename="")
 scripts = stub("modules.scripts", scripts_current=object(), scripts_data=[], AlwaysVisible=object(), Script=object)
 sd_unet = stub("modules.sd_unet", current_unet=None)
-script_callbacks = stub("modules.script_callbacks")
+script_callbacks = stub("modules.script_callbacks", on_ui_tabs=lambda callback: None)
 devices = stub("modules.devices", cpu=torch.device("cpu"), without_autocast=lambda: torch.autocast("cpu", enabled=False))
 
 
@@ -150,7 +175,5 @@ def generate(p: P, *args: Any, axes: dict[str, Any] | None = None) -> list[torch
 
 def reset() -> None:
     """As after start-up: no settings, no stand-in for the U-Net."""
-    shared.opts.data.clear()
-    for name in [name for name in vars(shared.opts) if name not in ("data", "options")]:
-        delattr(shared.opts, name)
+    shared.opts = Opts()
     sd_unet.current_unet = None

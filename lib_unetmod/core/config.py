@@ -110,7 +110,7 @@ class Config:
             ConfigError: for a name or a value that the method does not have.
         """
         known = [knob_.name for knob_ in knobs(cls)]
-        unknown = [str(name) for name in values if name not in known]
+        unknown = [name for name in values if name not in known]
         if unknown:
             raise ConfigError(f"{cls.__name__} has no knob {shortened(unknown[0])}; it has {', '.join(known)}.")
         return cls(**values)

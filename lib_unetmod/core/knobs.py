@@ -49,7 +49,7 @@ class Knob:
         if parsed is None or (self.choices and parsed not in self.choices):
             raise ConfigError(f"{self.name} is {shortened(value)}; it takes {self.domain()}.")
         if self.low is not None and not self.low <= parsed <= self.high:
-            raise ConfigError(f"{self.name} is {parsed}; it takes {self.domain()}.")
+            raise ConfigError(f"{self.name} is {shortened(parsed)}; it takes {self.domain()}.")
         return parsed
 
     def domain(self) -> str:
@@ -80,9 +80,33 @@ def redeclared(config: type, name: str, **changes: Any) -> Any:
 
 
 def shortened(value: Any) -> str:
-    """What came from outside, as a sentence may quote it: in one line, at most 40 characters."""
-    text = repr(value)
+    """What came from outside, as a sentence may quote it: in one line of printable characters, at most 40 of them.
+
+    Whatever it is: `repr` fails on an int of more digits than Python writes out, on what is nested too deeply, and on
+    objects whose own `__repr__` fails.
+    """
+    try:
+        text = repr(value)
+    except Exception:
+        text = f"a number of {_digits(value)} digits" if isinstance(value, int) else f"an unreadable {type(value).__name__}"
+    if isinstance(value, int) and len(text) > 40 and text.lstrip("-").isdigit():
+        return f"a number of {_digits(value)} digits"
+    text = text.encode("utf-8", "backslashreplace").decode()  # an object's own repr may hold lone surrogates
     return text if len(text) <= 40 else text[:37] + "..."
+
+
+def _digits(number: int) -> int:
+    """How many decimal digits an int has, without writing it out; one too many just below a power of ten."""
+    return int(number.bit_length() * math.log10(2)) + 1
+
+
+def can_be_written(text: str) -> bool:
+    """Whether files and answers can hold the text: JSON may bring lone surrogates, which UTF-8 has no form for."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _parse_bool(value: Any) -> bool | None:
@@ -109,7 +133,7 @@ def _parse_int(value: Any) -> int | None:
 
 
 def _parse_text(value: Any) -> str | None:
-    return value if isinstance(value, str) and len(value) <= 1000 else None
+    return value if isinstance(value, str) and len(value) <= 1000 and can_be_written(value) else None
 
 
 def _parse_names(value: Any) -> tuple[str, ...] | None:
@@ -117,7 +141,7 @@ def _parse_names(value: Any) -> tuple[str, ...] | None:
         value = re.split(r"[\s,;]+", value.strip()) if value.strip() else []
     if not isinstance(value, (list, tuple)) or len(value) > 1000:
         return None
-    if not all(isinstance(name, str) and len(name) <= 100 for name in value):
+    if not all(isinstance(name, str) and len(name) <= 100 and can_be_written(name) for name in value):
         return None
     return tuple(dict.fromkeys(value))
 

@@ -38,11 +38,11 @@ def config_of(name: Any, values: Any) -> Config:
     Raises:
         ConfigError: for what there is no such method or knob for, and for values that it does not take.
     """
-    if name not in METHODS:
+    if not isinstance(name, str) or name not in METHODS:
         raise ConfigError(f"There is no method {shortened(name)}; there are {', '.join(METHODS)}.")
     if not isinstance(values, Mapping):
         raise ConfigError(f"{name} takes its knobs by name, such as {_example()}, got {type(values).__name__}.")
-    return METHODS[name].config.from_values({str(knob): value for knob, value in values.items()})
+    return METHODS[name].config.from_values(values)
 
 
 def selection_of(configs: Iterable[Config]) -> Selection:
@@ -68,7 +68,7 @@ def from_infotext(parameters: Mapping[str, Any]) -> tuple[Selection, list[str]]:
                 raise ConfigError("unknown")
             selection[names[key]] = knobs_in_line(names[key], text)
         except ConfigError:
-            ignored.append(key[:60])
+            ignored.append(repr(key[:60])[1:-1])
     return selection, [f"Ignored in the infotext: {', '.join(sorted(ignored)[:5])}."] if ignored else []
 
 

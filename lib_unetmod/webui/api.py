@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ..core.knobs import shortened
 from ..core.registry import METHODS
 from ..settings.selection import Selection
 from . import controls
@@ -40,7 +41,7 @@ def read(args: Sequence[Any], defaults: Defaults) -> Choice:
     if isinstance(first, Mapping):
         return Choice(True, _with_knobs(first, defaults), defaults.knobs, defaults.problems)
     if first not in (None, True, False, 0, 1):
-        sentence = f"The first argument is {str(first)[:40]!r}; it takes true, false, or one dict of methods. Nothing is on."
+        sentence = f"The first argument is {shortened(first)}; it takes true, false, or one dict of methods. Nothing is on."
         return Choice(False, problems=(sentence,))
     given = _filled(args, defaults.starting_values())
     on, selection = controls.selection_of_values(given)
@@ -90,4 +91,4 @@ def _all_ticked(values: list[Any]) -> list[Any]:
 
 
 def _truth(value: Any) -> bool:
-    return str(value).strip().lower() in ("true", "on", "1", "yes")
+    return value in (True, 1) if not isinstance(value, str) else value.strip().lower() in ("true", "on", "1", "yes")

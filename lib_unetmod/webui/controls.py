@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from ..core.config import knobs
+from ..core.config import SHARED_KNOBS, knobs
 from ..core.knobs import ConfigError, Knob
 from ..core.registry import METHODS, Method
 from ..settings.selection import Selection
@@ -22,13 +22,23 @@ JS = "_js" if gr.__version__.startswith("3.") else "js"
 #: An event that is answered at once, shows no progress and is no part of the API.
 QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_name": False}
 
-_TICK = Knob("", "", name="toggle", type=bool, default=False)
+TICK = Knob("", "", name="toggle", type=bool, default=False)
 
 
 def ordered_methods() -> list[Method]:
     """All methods as the panel lists them: by group, and in a group in the order in which they compose."""
     places = {group: place for place, group in enumerate(GROUPS)}
     return sorted(METHODS.values(), key=lambda m: (places.get(m.group, len(GROUPS)), m.at, m.name))
+
+
+def knobs_as_shown(method: Method) -> list[Knob]:
+    """A method's knobs as lists show them: those often used, the rarely used ones, then those that every method has."""
+    return sorted(knobs(method.config), key=rarely_used)
+
+
+def rarely_used(knob: Knob) -> int:
+    """0 for a knob that is often used, 1 for one that is rarely, 2 for those that every method has."""
+    return 2 if knob.name in SHARED_KNOBS else int(knob.rarely)
 
 
 def arguments() -> Iterator[tuple[str, Method, Knob | None]]:
@@ -135,6 +145,6 @@ def _chosen(selection: Any, method: Method) -> Mapping[str, Any] | None:
 
 def _ticked(value: Any) -> bool:
     try:
-        return _TICK.parse(value)
+        return TICK.parse(value)
     except ConfigError:
         return False

@@ -1,7 +1,12 @@
 """Infotext: what is written into a picture's parameters, and how the panel is restored from them.
 
-One entry for each method that acts, one for our notes. X/Y/Z cells share one dict of parameters and one of comments, so
-both are replaced by copies without our entries before anything is written.
+One entry for each method that acts, under the method's stable name, which UNet Mod 0.1.0 reads too. Of our notes every
+picture gets a few words, `UNet Mod note: HyperTile`: about which methods something was said. The whole sentences stand once,
+under the picture; an API request, whose answer has no such place, gets them as the entry `UNet Mod notes` in
+`info.extra_generation_params`, which no file holds.
+
+X/Y/Z cells share one dict of parameters and one of comments, so both are replaced by copies without our entries before
+anything is written.
 """
 
 from __future__ import annotations
@@ -11,9 +16,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..core.config import Config
-from ..core.registry import METHODS
+from ..core.registry import METHODS, Method
 from ..settings.selection import INFOTEXT_NOTE, INFOTEXT_PREFIX, from_infotext, to_infotext
 from . import controls, host
+
+_LONGEST = 60
 
 
 def begin(p: Any) -> None:
@@ -31,14 +38,51 @@ def write(p: Any, configs: Iterable[Config], notes: Iterable[str]) -> None:
     for key in [key for key in parameters if str(key).startswith(INFOTEXT_PREFIX)]:
         del parameters[key]
     parameters.update(to_infotext(configs))
-    text = " ".join(notes)
+    text = in_short(notes)
     if text:
         parameters[INFOTEXT_NOTE] = text
+
+
+def in_short(notes: Iterable[str]) -> str:
+    """What a file keeps of the notes, in at most 60 characters: the methods that they name, in the order of the panel.
+
+    `general` stands for notes that name none: about the WebUI, the model or a request that cannot be read.
+    """
+    notes = list(notes)
+    told = [{name for method in METHODS.values() for name in _names(method) if name in note} for note in notes]
+    named = [_short(method) for method in controls.ordered_methods() if any(_names(method) & names for names in told)]
+    words = [*named, *(["general"] if not all(told) else [])]
+    # Without a comma, for which the WebUI would put the entry in quotes.
+    short = "; ".join(words)
+    kept = list(words)
+    while len(short) > _LONGEST:
+        kept.pop()
+        short = "; ".join([*kept, f"{len(words) - len(kept)} more"])
+    return short
+
+
+def tell_request(processed: Any, notes: Iterable[str]) -> None:
+    """Add the whole sentences to what an API request is answered; pictures are written already and do not get them."""
+    text = " ".join(notes)
+    if text:
+        processed.extra_generation_params = {**processed.extra_generation_params, INFOTEXT_NOTE + "s": text}
+
+
+def _short(method: Method) -> str:
+    return method.title.partition(" (")[0]
+
+
+def _names(method: Method) -> set[str]:
+    """By which names sentences call a method: its title, with or without what stands in brackets, and its config's."""
+    return {method.title, _short(method), method.config.__name__}
 
 
 @dataclass(frozen=True)
 class Restore:
     """Reads one control's value from a picture's parameters; None leaves the control as it is.
+
+    A picture's text sets exactly what it had: the switch and every tick as in the text, all off for one without entries of
+    ours; of ticked methods every knob, those that are not named at the method's own default; others keep their knobs.
 
     Two of the same name are equal, by which the WebUI matches the controls of one tab with those of the other when it
     sends a picture's settings across.
@@ -53,8 +97,6 @@ class Restore:
             for note in notes:
                 host.warn(note)
             return bool(selection)
-        if not selection:
-            return None
         if self.name in METHODS:
             return self.name in selection
         return self._knob(selection)

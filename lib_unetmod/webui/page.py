@@ -12,12 +12,13 @@ from functools import partial
 from typing import Any
 
 import gradio as gr
-from modules import scripts
+from modules import script_callbacks, scripts
 
 from ..core.target import Target
 from ..core.unet_map import UNetMap
 from ..settings.presets import Presets
 from . import controls, host, settings
+from .defaults_row import DefaultsRow
 from .infotext import Restore
 from .panel import Panel
 from .sight import Sight, hires_size, value_of
@@ -33,7 +34,9 @@ class Page:
     def __init__(self, script: Any) -> None:
         self.script = script
         self.panel: Panel | None = None
+        self._defaults: DefaultsRow | None = None
         self._missing: list[Callable[[], None]] = []
+        script_callbacks.on_ui_tabs(self._settings_made)
         self._sizes: dict[str, gr.components.Component] = {}
         for tab in TABS:
             for name in _SIZES:
@@ -49,7 +52,9 @@ class Page:
         defaults = settings.read()
         for problem in defaults.problems:
             host.say(problem)
-        panel = _panel(self.script.elem_id, defaults)
+        elem_id = self.script.elem_id
+        self._defaults = DefaultsRow(elem_id, settings.save, settings.reset, lambda: settings.read().starting_values())
+        panel = _panel(elem_id, defaults, self._defaults)
         self.script.infotext_fields = [
             (control, Restore(name)) for name, control in zip(panel.names, panel.components, strict=True)
         ]
@@ -75,6 +80,12 @@ class Page:
                 self._render(render)
             self.panel.wire(self._sight())
 
+    def _settings_made(self) -> list[Any]:
+        # Called when tabs are asked for, of which we have none: the Settings page is made by then, and not on show yet.
+        if self._defaults is not None:
+            self._defaults.renew(settings.on_page)
+        return []
+
     def _render(self, render: Callable[[], None]) -> None:
         if render in self._missing:
             self._missing.remove(render)
@@ -96,13 +107,13 @@ class Page:
         return Sight([self._sizes[name] for name in names], read)
 
 
-def _panel(elem_id: Callable[[str], str], defaults: settings.Defaults) -> Panel:
-    """A panel that starts as Settings say. Their methods are kept out of ui-config.json, which would pin the first ones."""
+def _panel(elem_id: Callable[[str], str], defaults: settings.Defaults, row: DefaultsRow) -> Panel:
+    """A panel that starts as Settings say. ui-config.json, which would pin the first values, gets the switch alone."""
     ticked = {name: defaults.knobs[name] for name in defaults.ticked}
-    panel = Panel(elem_id, ticked, Presets(host.presets_folder()))
+    panel = Panel(elem_id, ticked, Presets(host.presets_folder()), row)
     for name, control, value in zip(panel.names, panel.components, defaults.starting_values(), strict=True):
         control.value = value
-        control.do_not_save_to_config = name.partition(".")[0] in defaults.knobs
+        control.do_not_save_to_config = name != controls.SWITCH
     return panel
 
 

@@ -21,6 +21,7 @@ from ..settings.measured import measured, verdict
 from ..settings.presets import Presets
 from ..settings.selection import Selection
 from . import controls
+from .defaults_row import DefaultsRow
 from .preset_row import PresetRow
 from .sight import Sight
 
@@ -33,9 +34,15 @@ class Panel:
     """All controls, made without being rendered: a WebUI renders the switch and the accordion at moments of its own."""
 
     def __init__(
-        self, elem_id: Callable[[str], str], defaults: Selection | None = None, presets: Presets | None = None
+        self,
+        elem_id: Callable[[str], str],
+        defaults: Selection | None = None,
+        presets: Presets | None = None,
+        defaults_row: DefaultsRow | None = None,
     ) -> None:
         """`elem_id` gives a control's id from its name; `defaults` is what is ticked and set at first; `presets` get a row.
+
+        `defaults_row` is put at the accordion's end.
 
         Controls with `defaults` are kept out of the WebUI's ui-config.json, which would pin the first ones it saw.
         """
@@ -50,6 +57,7 @@ class Panel:
             control.do_not_save_to_config = defaults is not None
             self._by_name[name] = control
         self._presets = PresetRow(elem_id, presets) if presets else None
+        self._defaults_row = defaults_row
         self._off = gr.HTML(elem_classes=["unetmod-chip"], render=False)
         self._chips = {
             method.name: gr.HTML(elem_classes=["unetmod-chip"], render=False) for method in controls.ordered_methods()
@@ -92,6 +100,8 @@ class Panel:
                     self._presets.render()
                 for group in dict.fromkeys(method.group for method in controls.ordered_methods()):
                     self._render_group(group)
+                if self._defaults_row:
+                    self._defaults_row.render()
         for container in (panel, accordion):
             container.do_not_save_to_config = True
 
@@ -107,6 +117,8 @@ class Panel:
         )
         if self._presets:
             self._presets.wire(self._by_name)
+        if self._defaults_row:
+            self._defaults_row.wire(self._by_name)
         for method in controls.ordered_methods():
             toggle, *_ = own = self._controls_of(method)
             inputs = [*own, *sized] if _depends_on_sight(method) else own

@@ -76,6 +76,13 @@ def begin_pass(p: Any) -> None:
         _tell_pass(_current)
 
 
+def finish(p: Any, processed: Any) -> None:
+    """For `postprocess`: what was told about the generation goes into the answer to a request."""
+    plan = getattr(p, _PLAN, None)
+    if plan is not None:
+        infotext.tell_request(processed, plan.notes)
+
+
 def on_cfg_denoiser(params: Any) -> None:
     """For the callback of that name: the sampler is about to call the U-Net, which a refiner may just have replaced."""
     if _current is None:

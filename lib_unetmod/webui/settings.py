@@ -1,38 +1,48 @@
-"""The section "UNet Mod" of the WebUI's Settings: for each method one line that says how it starts.
+"""The WebUI's Settings: for each method a section that says how it starts, on the page and for the API.
 
-A line has the form in which a picture's infotext shows the method, so that it can be copied from there. The page starts
-with it, and so does a request to the API; a method without a line starts off, or as ui-config.json says.
+A section holds whether the method is ticked and its knobs, with the panel's own labels. What stands there is read anew when
+a page opens and for every request. The accordion's buttons write the same options: "Make these my defaults" and "Reset".
+
+UNet Mod 0.1.0 kept one line of text a method, "on" or "off; interval=2", under the key that holds the tick now. Such a line
+is taken over once.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from html import escape
 from typing import Any
 
+import gradio as gr
 from modules import shared
 
-from ..core.config import SHARED_KNOBS, knobs
-from ..core.knobs import ConfigError
+from ..core.config import knobs
+from ..core.knobs import ConfigError, Knob, can_be_written, shortened
 from ..core.registry import METHODS, Method
-from ..settings.selection import Selection, knobs_in_line
+from ..settings.selection import Selection, config_of, knobs_in_line, selection_of
 from . import controls, host
 
-SECTION = ("unetmod", "UNet Mod")
+try:
+    from modules.options import categories
+except ImportError:  # older WebUIs have a plain list of sections
+    categories = None
 
-_OFF = "off"
+_CATEGORY = ("unetmod", "UNet Mod")
+_FROZEN = "Not saved, because this WebUI lets nobody change these settings: {}."
+_RARELY = "Rarely changed"
 _EXPLANATION = (
-    "How each method starts, on the page and for the API. A line holds <b>on</b>, or knobs that differ from the method's "
-    "own defaults, such as <b>middle=true; levels=1</b>: the method is ticked. Begin with <b>off;</b> to set its knobs "
-    "without ticking it. A picture's infotext shows methods in the same form. An empty line leaves the method to "
-    "<i>Defaults</i> (ui-config.json). All lines take effect on the page after Reload UI, in the API at once. Every method "
-    f"also takes {', '.join(SHARED_KNOBS)}."
+    "How it starts when a page opens, and for API requests that leave it out. The UNet Mod switch itself is not kept here."
 )
 
 
 @dataclass(frozen=True)
 class Defaults:
-    """What Settings say: the knobs of each method that has a line, and which of these methods are ticked."""
+    """What Settings say: which methods are ticked, and the knobs of those that are ticked or changed.
+
+    `problems` has a sentence for each value that cannot be read; the method's own default stands in for it.
+    """
 
     knobs: Selection = field(default_factory=dict)
     ticked: frozenset[str] = frozenset()
@@ -50,62 +60,242 @@ class Defaults:
 
 
 def add_options() -> None:
-    """Register the section; to be called when the WebUI asks for settings."""
-    explanation = shared.OptionHTML(_EXPLANATION)
-    _add("unetmod_explanation", explanation)
+    """Register the sections; to be called when the WebUI asks for settings."""
+    if categories is not None:
+        categories.register_category(*_CATEGORY)
+    _take_over_lines()
+    for problem in _put_right():
+        host.say(problem)
     for method in controls.ordered_methods():
-        complain = partial(_complain, method.name)
-        _add(_key(method.name), shared.OptionInfo("", method.title, onchange=complain).info(_own_knobs(method)))
+        for key, option in _section(method):
+            _add(method, key, option)
 
 
 def read() -> Defaults:
-    """What Settings say now. A line that cannot be read counts as empty, with a sentence."""
-    chosen, ticked, problems = {}, set(), []
-    for name in METHODS:
-        off, selection, problem = _line(name)
-        chosen.update(selection)
-        if problem:
-            problems.append(problem)
-        elif selection and not off:
-            ticked.add(name)
+    """What Settings say now."""
+    chosen: Selection = {}
+    ticked: set[str] = set()
+    problems: list[str] = []
+    for method in controls.ordered_methods():
+        values: dict[str, Any] = {}
+        for key, knob in _options(method):
+            try:
+                value = _value(key, knob)
+            except ConfigError as error:
+                problems.append(f"Settings, {method.title}: {error} The method's own default is used.")
+                continue
+            if knob is not controls.TICK:
+                values[knob.name] = value
+            elif value:
+                ticked.add(method.name)
+        try:
+            changed = selection_of([config_of(method.name, values)])[method.name]
+        except ConfigError as error:
+            problems.append(f"Settings: {error} {method.title} starts with its own defaults.")
+            changed = {}
+        if changed or method.name in ticked:
+            chosen[method.name] = changed
     return Defaults(chosen, frozenset(ticked), tuple(problems))
 
 
-def _line(name: str) -> tuple[bool, Selection, str]:
-    """Of one method's line: whether it begins with off, the knobs it sets, and what is wrong with it."""
-    line = shared.opts.data.get(_key(name))
-    if not isinstance(line, str) or not line.strip():
-        return False, {}, ""
-    off, entry = _split_off(line)
+def save(values: Sequence[Any]) -> str:
+    """Make what a panel shows the defaults: `values` are those of all its controls, the switch first, which is not kept.
+
+    Returns:
+        One sentence that says what was saved.
+
+    Raises:
+        ConfigError: for a value that its knob does not take, or where settings cannot be changed; nothing is changed then.
+    """
+    new: dict[str, Any] = {}
+    for (_, method, knob), value in zip(controls.arguments(), values[1:], strict=True):
+        if knob is None:
+            new[_key(method)] = controls.TICK.parse(value)
+        else:
+            new[_key(method, knob)] = controls.shown(knob, _parsed(method, knob, value))
+    for method in METHODS.values():
+        config_of(method.name, {knob.name: new[_key(method, knob)] for knob in knobs(method.config)})
+    _store(new)
+    titles = [method.title for method in controls.ordered_methods() if new[_key(method)]]
+    return f"Saved: UNet Mod starts with {_joined(titles) or 'nothing ticked'}."
+
+
+def reset() -> str:
+    """Take all defaults back to the methods' own: nothing ticked. Returns one sentence that says so.
+
+    Raises:
+        ConfigError: where settings cannot be changed.
+    """
+    _store({key: _default(knob) for method in METHODS.values() for key, knob in _options(method)})
+    return "Reset: UNet Mod starts with nothing ticked and every value as it came."
+
+
+def on_page() -> dict[gr.components.Component, Any]:
+    """The Settings page's components of ours with the values that they are to show; empty before the page is made."""
+    shown = getattr(shared, "settings_components", None) or {}
+    ours = [key for method in METHODS.values() for key, _ in _options(method) if key in shown]
+    return {shown[key]: shared.opts.data[key] for key in ours}
+
+
+def _section(method: Method) -> Iterator[tuple[str, Any]]:
+    benefit = method.benefit.rstrip(".")
+    yield _key(method) + "-about", _text(f"<b>{escape(method.title)}</b>", f"{escape(benefit)}.", _EXPLANATION)
+    yield _key(method), shared.OptionInfo(False, f"{method.title}: ticked at start")
+    headed = False
+    for knob in controls.knobs_as_shown(method):
+        if controls.rarely_used(knob) and not headed:
+            headed = True
+            yield _key(method) + "-rarely", _text(f"<b>{_RARELY}</b>")
+        yield _key(method, knob), _option(method, knob)
+
+
+def _option(method: Method, knob: Knob) -> Any:
+    component, arguments = None, None
+    if knob.choices:
+        component, arguments = gr.Dropdown, {"choices": list(knob.choices)}
+    elif knob.low is not None:
+        step = knob.step or (1 if knob.type is int else 0.01)
+        component, arguments = gr.Slider, {"minimum": knob.low, "maximum": knob.high, "step": step}
+    option = shared.OptionInfo(_default(knob), controls.knob_label(method, knob), component, arguments)
+    option.comment_after = f"<span class='info'>{escape(knob.help)}</span>"
+    return option
+
+
+def _text(*lines: str) -> Any:
+    return shared.OptionHTML("<br>".join(f"<span>{line}</span>" for line in lines))
+
+
+def _add(method: Method, key: str, option: Any) -> None:
+    # Where there are categories the section stands under "UNet Mod", so that its own name is enough.
+    name = method.title if categories is not None else f"{_CATEGORY[1]}: {method.title}"
+    option.section = (_key(method), name)
+    option.category_id = _CATEGORY[0]
+    shared.opts.add_option(key, option)
+
+
+def _options(method: Method) -> Iterator[tuple[str, Knob]]:
+    """The keys of a method's values with what they take; the first is the tick."""
+    yield _key(method), controls.TICK
+    for knob in knobs(method.config):
+        yield _key(method, knob), knob
+
+
+def _key(method: Method, knob: Knob | None = None) -> str:
+    return f"unetmod_{method.name}" + (f"_{knob.name}" if knob else "")
+
+
+def _default(knob: Knob) -> Any:
+    return controls.shown(knob, knob.default)
+
+
+def _value(key: str, knob: Knob) -> Any:
+    """The option's value as its knob takes it.
+
+    Raises:
+        ConfigError: naming the option.
+    """
+    value = shared.opts.data.get(key)
     try:
-        return off, {name: knobs_in_line(name, entry)}, ""
+        return knob.default if value is None else knob.parse(value)
+    except ConfigError:
+        raise ConfigError(f"{key} is {shortened(value)}; it takes {knob.domain()}.") from None
+
+
+def _parsed(method: Method, knob: Knob, value: Any) -> Any:
+    try:
+        return knob.parse(value)
     except ConfigError as error:
-        return off, {}, f"Settings: the line of {METHODS[name].title} cannot be read and is left out. {error}"
+        raise ConfigError(f"{method.title}: {error}") from None
 
 
-def _complain(name: str) -> None:
-    _, _, problem = _line(name)
-    if problem:
-        host.warn(problem)
+def _put_right() -> Iterator[str]:
+    """Put the own default in place of each value that cannot be read: one would keep the whole page from being applied."""
+    for method in controls.ordered_methods():
+        for key, knob in _options(method):
+            try:
+                _value(key, knob)
+            except ConfigError as error:
+                shared.opts.data[key] = _default(knob)
+                yield f"Settings, {method.title}: {error} The method's own default is used."
+
+
+def _take_over_lines() -> None:
+    """Write what 0.1.0 kept as lines of text into the options of today, and save them."""
+    data = shared.opts.data
+    lines = [(method, data[_key(method)]) for method in METHODS.values() if isinstance(data.get(_key(method)), str)]
+    for method, line in lines:
+        del data[_key(method)]
+        off, entry = _split_off(line)
+        if not entry:
+            continue
+        try:
+            values = knobs_in_line(method.name, entry)
+        except ConfigError as error:
+            kept = _key(method) + "_unread"
+            data[kept] = line if can_be_written(line) else line.encode("utf-8", "backslashreplace").decode()
+            host.say(
+                f"Settings: {shortened(line)}, how {method.title} was to start, cannot be read. {error} Set it anew in "
+                f"Settings; the line is kept in config.json as {kept}."
+            )
+            continue
+        data[_key(method)] = not off
+        for knob in knobs(method.config):
+            if knob.name in values:
+                data[_key(method, knob)] = controls.shown(knob, values[knob.name])
+    if lines:
+        try:
+            _write_file()
+        except ConfigError as error:
+            host.say(f"Settings of UNet Mod 0.1.0 are taken over, but not saved. {error}")
 
 
 def _split_off(line: str) -> tuple[bool, str]:
-    first, _, rest = line.strip().strip(";").partition(";")
-    if first.strip().lower() in (_OFF, "on"):
-        return first.strip().lower() == _OFF, rest.strip() or "on"
-    return False, line.strip().strip(";")
+    """Whether a line of 0.1.0 leaves its method unticked, and the rest of it, empty for an empty line."""
+    line = line.strip().strip(";").strip()
+    first, _, rest = line.partition(";")
+    if first.strip().lower() in ("off", "on"):
+        return first.strip().lower() == "off", rest.strip() or "on"
+    return False, line
 
 
-def _own_knobs(method: Method) -> str:
-    own = [knob for knob in knobs(method.config) if knob.name not in SHARED_KNOBS]
-    return "; ".join(f"{knob.name}: {knob.domain()}" for knob in own)
+def _store(new: Mapping[str, Any]) -> None:
+    """Set options and save them; where one cannot be set or saved, all stay as they were."""
+    data = shared.opts.data
+    before = {key: data[key] for key in new if key in data}
+    try:
+        for key, value in new.items():
+            if data.get(key) != value:
+                # As by hand on the page, so that --freeze-settings and its like are heeded.
+                setattr(shared.opts, key, value)
+        _write_file()
+    except (AssertionError, RuntimeError, ConfigError) as error:
+        for key in new.keys() - before.keys():
+            data.pop(key, None)
+        data.update(before)
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(_FROZEN.format(error)) from None
 
 
-def _key(name: str) -> str:
-    return f"unetmod_{name}"
+def _write_file() -> None:
+    """Have the WebUI write config.json.
+
+    Raises:
+        ConfigError: where it cannot.
+    """
+    try:
+        # The WebUI empties the file before it writes; what it stumbles over would cost the user all settings.
+        json.dumps(shared.opts.data, ensure_ascii=False).encode("utf-8")
+        shared.opts.save(shared.config_filename)
+    except AssertionError as error:
+        raise ConfigError(_FROZEN.format(error)) from None
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ConfigError(
+            f"Not saved, because another setting cannot be written to config.json: {shortened(str(error))}."
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"Not saved, because config.json cannot be written: {error.strerror or error}.") from None
 
 
-def _add(key: str, option: Any) -> None:
-    option.section = SECTION
-    option.category_id = "sd"
-    shared.opts.add_option(key, option)
+def _joined(titles: Sequence[str]) -> str:
+    return " and ".join(part for part in (", ".join(titles[:-1]), *titles[-1:]) if part)

@@ -1,4 +1,4 @@
-"""X/Y/Z axes: one for the switch, one for each method's toggle and one for each knob.
+"""X/Y/Z axes, named and ordered as the panel is: one for the switch, then for each method one for its tick and its knobs.
 
 A cell's values are kept on its own copy of `p`. The plot is a script of the WebUI's that offers no way to join; we look
 for it among the loaded scripts and go without where it is not as expected.
@@ -6,6 +6,7 @@ for it among the loaded scripts and go without where it is not as expected.
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import PurePath
 from typing import Any
@@ -18,6 +19,8 @@ from .panel import TITLE
 
 _ATTRIBUTE = "unetmod_axes"
 _SWITCHED = ["true", "false"]
+#: Characters; a range with a step or a count is shorter.
+_LONGEST_NUMBER = 80
 
 
 def add_axes() -> None:
@@ -38,12 +41,11 @@ def axes_of(p: Any) -> Mapping[str, Any]:
 
 
 def _axes(option: Callable[..., Any]) -> Iterator[Any]:
-    yield _toggle_axis(option, controls.SWITCH, "switch")
-    for name, method, knob in controls.arguments():
-        if knob is None:
-            yield _toggle_axis(option, name, method.title)
-        else:
-            yield _knob_axis(option, name, controls.knob_label(method, knob), knob)
+    yield _toggle_axis(option, controls.SWITCH, "On/off")
+    for method in controls.ordered_methods():
+        yield _toggle_axis(option, method.name, method.title)
+        for knob in controls.knobs_as_shown(method):
+            yield _knob_axis(option, f"{method.name}.{knob.name}", controls.knob_label(method, knob), knob)
 
 
 def _toggle_axis(option: Callable[..., Any], name: str, label: str) -> Any:
@@ -54,7 +56,10 @@ def _knob_axis(option: Callable[..., Any], name: str, label: str, knob: Knob) ->
     of_type = knob.type if knob.type in (int, float) else str
     values = _SWITCHED if knob.type is bool else list(knob.choices)
     extra = {"choices": lambda: list(values)} if values else {}
-    return option(f"[{TITLE}] {label}", of_type, _apply(name), confirm=_confirm(knob), **extra)
+    axis = option(f"[{TITLE}] {label}", of_type, _apply(name), confirm=_confirm(knob), **extra)
+    if of_type is not str:
+        axis.prepare = _split(knob)
+    return axis
 
 
 def _apply(name: str) -> Callable[[Any, Any, Any], None]:
@@ -63,6 +68,22 @@ def _apply(name: str) -> Callable[[Any, Any, Any], None]:
         setattr(p, _ATTRIBUTE, {**axes_of(p), name: value})
 
     return apply
+
+
+def _split(knob: Knob) -> Callable[[str], list[str]]:
+    """The plot's own splitting of a line of numbers, before it makes numbers and ranges of them.
+
+    It would stumble over digits by the thousand, in words of Python's.
+    """
+
+    def split(line: str) -> list[str]:
+        values = [value.strip() for row in csv.reader([line], skipinitialspace=True) for value in row]
+        for value in values:
+            if len(value) > _LONGEST_NUMBER:
+                knob.parse(value)
+        return values
+
+    return split
 
 
 def _confirm(knob: Knob) -> Callable[[Any, list[Any]], None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,10 +14,13 @@ import pytest
 import torch
 import webui_stubs
 from unets import fresh
-from webui_stubs import ENTRY, SKIP, P, denoiser_params, loaded, script_callbacks, scripts, shared
+from webui_stubs import ENTRY, SKIP, P, denoiser_params, generate, loaded, script_callbacks, scripts, shared
 
+from lib_unetmod.core.config import SHARED_KNOBS, knobs
+from lib_unetmod.core.knobs import ConfigError
+from lib_unetmod.core.registry import METHODS
 from lib_unetmod.core.run import Guidance
-from lib_unetmod.settings.selection import INFOTEXT_NOTE
+from lib_unetmod.settings.selection import INFOTEXT_NOTE, from_infotext
 from lib_unetmod.webui import api, controls, host, infotext, page, sampling, settings, xyz
 
 
@@ -47,35 +50,6 @@ def test_arguments_in_every_form():
         assert not choice.on and len(choice.problems) == 1
 
 
-def test_settings_are_where_page_and_api_start(capsys):
-    key = "unetmod_skip_blocks"
-    settings.add_options()
-    assert shared.opts.options[key].default == ""
-    for line, ticked in (
-        ("middle=true; levels=1", True),
-        ("on; middle=true; levels=1", True),
-        ("off; middle=true;levels=1", False),
-    ):
-        shared.opts.data[key] = line
-        defaults = settings.read()
-        assert defaults.knobs == SKIP and bool(defaults.ticked) is ticked
-        assert api.read([True], defaults).selection == (SKIP if ticked else {})
-        assert api.read([True, *values(True)], defaults).selection == SKIP
-        assert api.read([{"skip_blocks": {"levels": 2}}], defaults).selection == {
-            "skip_blocks": {"middle": True, "levels": 2}
-        }
-        assert api.read([], defaults).on is False
-    shared.opts.data[key] = "on"
-    assert settings.read().knobs == {"skip_blocks": {}}
-    for damaged in ("levels=many", "freeze", "levels=1, middle=true", "="):
-        shared.opts.data[key] = damaged
-        assert settings.read().knobs == {} and len(settings.read().problems) == 1
-        shared.opts.options[key].onchange()
-        assert capsys.readouterr().out.count("cannot be read") == 1
-    shared.opts.data[key] = 3
-    assert settings.read() == settings.Defaults()
-
-
 def test_axes_put_methods_on_and_off():
     off = api.read([False, *values(False, True)], settings.Defaults())
     assert api.with_axes(off, {}) is off
@@ -94,7 +68,9 @@ def test_restoring_from_infotext(capsys):
 
     everything = restored({"Size": "64x64", ENTRY: "levels=2; blocks=in.4.attn out.7"})
     assert list(everything.values()) == [True, True, False, 2, "in.4.attn out.7"]
-    assert list(restored({"Size": "64x64"}).values()) == [False, None, None, None, None]
+    assert list(restored({"Size": "64x64"}).values()) == [False, False, None, None, None]
+    of_another = restored({"UNet Mod deep cache": "interval=5", "UNet Mod note": "DeepCache, general"})
+    assert list(of_another.values()) == [True, False, None, None, None]
     assert capsys.readouterr().out == ""
     for damaged in ("levels=9", "", "{}", 3, "levels=1;" * 9999):
         assert restored({ENTRY: damaged, INFOTEXT_NOTE: "said"})["switch"] is False
@@ -102,16 +78,45 @@ def test_restoring_from_infotext(capsys):
     assert infotext.Restore("switch") == infotext.Restore("switch") != infotext.Restore("skip_blocks")
 
 
-def test_axes_join_the_plot_once():
-    plot = SimpleNamespace(
-        axis_options=[], AxisOption=lambda *args, **more: SimpleNamespace(label=args[0], args=args, **more)
+@pytest.fixture
+def plot():
+    """The plot's script, with our axes."""
+    module = SimpleNamespace(
+        axis_options=[], AxisOption=lambda *args, **more: SimpleNamespace(label=args[0], type=args[1], args=args, **more)
     )
-    scripts.scripts_data = [SimpleNamespace(path="/webui/scripts/xyz_grid.py", module=plot)]
+    scripts.scripts_data = [SimpleNamespace(path="/webui/scripts/xyz_grid.py", module=module)]
     xyz.add_axes()
+    yield module
+    scripts.scripts_data = []
+
+
+def test_axes_join_the_plot_once(plot):
     count = len(plot.axis_options)
     xyz.add_axes()
-    assert count == len(plot.axis_options) == len({option.label for option in plot.axis_options}) > 10
-    levels = next(option for option in plot.axis_options if option.label == "[UNet Mod] Skip blocks: Deepest levels")
+    assert count == len(plot.axis_options) == len({option.label for option in plot.axis_options})
+    assert count == 1 + sum(1 for _ in controls.arguments())
+    for broken in ([], [SimpleNamespace(path="xyz_grid.py", module=SimpleNamespace())]):
+        scripts.scripts_data = broken
+        xyz.add_axes()
+
+
+def test_axes_are_grouped_and_named_as_the_panel_is(plot):
+    labels = [option.label for option in plot.axis_options]
+    assert labels[0] == "[UNet Mod] On/off"
+    groups = [label for label in labels[1:] if ": " not in label]
+    assert groups == [f"[UNet Mod] {method.title}" for method in controls.ordered_methods()]
+    for method in controls.ordered_methods():
+        begin = labels.index(f"[UNet Mod] {method.title}")
+        declared = knobs(method.config)
+        own = labels[begin + 1 : begin + 1 + len(declared)]
+        assert sorted(own) == sorted(f"[UNet Mod] {controls.knob_label(method, knob)}" for knob in declared)
+        often = [knob for knob in declared if not knob.rarely and knob.name not in SHARED_KNOBS]
+        assert own[: len(often)] == [f"[UNet Mod] {controls.knob_label(method, knob)}" for knob in often]
+        assert own[-5:] == [f"[UNet Mod] {controls.knob_label(method, knob)}" for knob in declared[-5:]]
+
+
+def test_an_axis_sets_its_own_cell(plot):
+    levels = next(option for option in plot.axis_options if option.label.startswith("[UNet Mod] Skip U-Net blocks: Deepest"))
     p = SimpleNamespace()
     cell = copy.copy(p)
     levels.args[2](cell, 2, [1, 2])
@@ -119,9 +124,13 @@ def test_axes_join_the_plot_once():
     levels.confirm(p, [0, 3])
     with pytest.raises(ValueError, match="from 0 to 3"):
         levels.confirm(p, [4])
-    for broken in ([], [SimpleNamespace(path="xyz_grid.py", module=SimpleNamespace())]):
-        scripts.scripts_data = broken
-        xyz.add_axes()
+    assert levels.prepare('0, 1-3 (+2), "2"') == ["0", "1-3 (+2)", "2"]
+    with pytest.raises(ConfigError, match=r"^levels is '9{36}\.\.\.; it takes a whole number from 0 to 3\.$"):
+        levels.prepare("1, " + "9" * 10_000)
+
+
+def nested(levels: int) -> Any:
+    return reduce(lambda inner, _: [inner], range(levels), 1)
 
 
 class Place:
@@ -153,14 +162,15 @@ def test_every_control_is_on_the_page(ids):
     assert len(place.infotext_fields) == len(place.paste_field_names) == len(returned)
 
 
-def test_controls_follow_settings_and_are_then_kept_out_of_ui_config():
-    shared.opts.data["unetmod_skip_blocks"] = "off; levels=2"
+def test_controls_follow_settings_and_are_kept_out_of_ui_config():
+    shared.opts.data["unetmod_skip_blocks_levels"] = 2
     with gr.Blocks():
         script_page = page.Page(Place())
         script_page.controls()
     panel = script_page.panel
     assert panel.component("skip_blocks").value is False and panel.component("skip_blocks.levels").value == 2
-    assert panel.component("skip_blocks.levels").do_not_save_to_config and not panel.switch.do_not_save_to_config
+    kept = [name for name in panel.names if not getattr(panel.component(name), "do_not_save_to_config", False)]
+    assert kept == ["switch"]
 
 
 def test_the_api_starts_without_values(monkeypatch):
@@ -192,6 +202,48 @@ def test_the_script_file(monkeypatch):
     script.process_batch(p, SKIP, batch_number=0)
     p.sample()
     assert all(count for _, count in p.seen)
+    processed = SimpleNamespace(extra_generation_params=p.extra_generation_params)
+    script.postprocess(p, processed, SKIP)
+    assert processed.extra_generation_params is p.extra_generation_params
+
+
+def test_notes_stand_whole_under_the_picture_and_in_answers_and_short_in_files():
+    p = P([fresh("sd1")], steps=1)
+    generate(p, {"skip_blocks": {"levels": 9}, "hyper_tile": {"tile": "many"}})
+    told = [comment.removeprefix(host.PREFIX) for comment in p.comments]
+    assert len(told) == 2 and "levels is 9" in told[0] and "tile is 'many'" in told[1]
+    assert p.extra_generation_params == {"Size": "64x64", INFOTEXT_NOTE: "Skip U-Net blocks; HyperTile"}
+    processed = SimpleNamespace(extra_generation_params=p.extra_generation_params)
+    sampling.finish(p, processed)
+    assert processed.extra_generation_params["UNet Mod notes"] == " ".join(told)
+    assert "UNet Mod notes" not in p.extra_generation_params
+    assert api.read([False], settings.read()).selection == {} == from_infotext(processed.extra_generation_params)[0]
+
+
+def test_however_many_notes_there_are_a_file_gets_sixty_characters():
+    assert infotext.in_short([]) == ""
+    assert infotext.in_short(["The WebUI's own token merging is on."]) == "general"
+    assert (
+        infotext.in_short(["Deep Shrink is idle.", "FreeU: b1 is 9.", "DeepCache stood aside."])
+        == "DeepCache; Deep Shrink; FreeU"
+    )
+    everything = [f"{method.title} is idle." for method in METHODS.values()] + ["Nothing is on."]
+    short = infotext.in_short(everything)
+    assert len(short) <= 60 and short.endswith(" more")
+    named = short.split("; ")[:-1]
+    assert len(named) + int(short.split("; ")[-1].split()[0]) == len(everything)
+
+
+def test_hostile_arguments_cost_one_sentence_each():
+    for hostile in ("\ud800", 10**9999, nested(5000), [nested(990)]):
+        choice = api.read([hostile], settings.read())
+        assert not choice.on and len(choice.problems) == 1 and len(choice.problems[0]) < 150
+        assert choice.problems[0].encode("utf-8")
+        p = P([fresh("sd1")], steps=1)
+        generate(p, {"skip_blocks": {"blocks": hostile}, "free_u": {"b1": hostile}})
+        assert len(p.comments) == 2 and all(len(comment.encode("utf-8")) < 200 for comment in p.comments)
+        choice = api.with_axes(api.read([SKIP], settings.read()), {"skip_blocks": hostile, "switch": hostile})
+        assert choice.on is False and choice.selection == {}
 
 
 # What the host says of rows, seeds and the autoencoder.

@@ -38,6 +38,11 @@ def sdxl():
     return fresh("sdxl")
 
 
+def said(p: P) -> str:
+    """Everything under the picture."""
+    return " ".join(p.comments)
+
+
 def test_acts_while_sampling_and_leaves_nothing(sd1):
     before, plain = snapshot(sd1), generate(P([sd1]))
     p = P([sd1])
@@ -123,7 +128,7 @@ def test_follows_a_refiner_and_says_what_it_refuses(sd1, sdxl):
     sampling.arm(p)
     p.sample()
     assert [count > 0 for _, count in p.seen] == [True, False, True]
-    assert "levels is 3" in p.extra_generation_params[INFOTEXT_NOTE]
+    assert "levels is 3" in said(p) and p.extra_generation_params[INFOTEXT_NOTE] == "Skip U-Net blocks"
     assert (snapshot(sd1), snapshot(sdxl)) == before
 
 
@@ -133,8 +138,8 @@ def test_a_method_that_is_refused_leaves_the_others_on(sdxl, probe):
     generate(p, {"skip_blocks": {"levels": 3}, "probe": {"factor": 2}, "unknown": {}})
     assert all(count for _, count in p.seen)
     assert p.extra_generation_params["UNet Mod probe"] == "factor=2" and ENTRY not in p.extra_generation_params
-    note = p.extra_generation_params[INFOTEXT_NOTE]
-    assert "levels is 3" in note and "unknown" in note and len(p.comments) == 2
+    assert "levels is 3" in said(p) and "unknown" in said(p) and len(p.comments) == 2
+    assert p.extra_generation_params[INFOTEXT_NOTE] == "Skip U-Net blocks; general"
 
 
 def test_of_two_that_do_not_go_together_the_first_acts(sd1):
@@ -142,8 +147,8 @@ def test_of_two_that_do_not_go_together_the_first_acts(sd1):
     generate(p, {"deep_cache": {}, "encoder_reuse": {}, "skip_blocks": {"middle": True}})
     assert "UNet Mod deep cache" in p.extra_generation_params and ENTRY in p.extra_generation_params
     assert "UNet Mod encoder reuse" not in p.extra_generation_params
-    assert "do not go together" in p.extra_generation_params[INFOTEXT_NOTE]
-    assert "Faster Diffusion (encoder reuse) is left out" in p.extra_generation_params[INFOTEXT_NOTE]
+    assert "do not go together" in said(p) and "Faster Diffusion (encoder reuse) is left out" in said(p)
+    assert p.extra_generation_params[INFOTEXT_NOTE] == "DeepCache; Faster Diffusion"
 
 
 def test_passes_are_announced(sd1):
@@ -179,15 +184,15 @@ def test_a_model_that_cannot_be_modified_is_said(unet, word):
     p = P([unet])
     p.sample = lambda: "picture"
     assert generate(p, SKIP) == "picture"
-    assert word in p.extra_generation_params[INFOTEXT_NOTE] and ENTRY not in p.extra_generation_params
-    assert any(word in comment for comment in p.comments)
+    assert word in said(p) and ENTRY not in p.extra_generation_params
+    assert p.extra_generation_params[INFOTEXT_NOTE] == "general"
 
 
 def test_live_sd_unet_and_rivals_are_said_once(sd1, capsys):
     sd_unet.current_unet = SimpleNamespace(option=SimpleNamespace(label="TRT"))
     p = P([sd1])
     generate(p, SKIP)
-    assert "TRT" in p.extra_generation_params[INFOTEXT_NOTE] and all(count == 0 for _, count in p.seen)
+    assert "TRT" in said(p) and all(count == 0 for _, count in p.seen)
     sd_unet.current_unet = None
     p = P([sd1])
     p.get_token_merging_ratio = lambda for_hr=False: 0.5
@@ -195,7 +200,7 @@ def test_live_sd_unet_and_rivals_are_said_once(sd1, capsys):
     sampling.arm(p)
     p.sample()
     assert capsys.readouterr().out.count("token merging") == 1
-    assert p.extra_generation_params[ENTRY] and "token merging" in p.extra_generation_params[INFOTEXT_NOTE]
+    assert p.extra_generation_params[ENTRY] and "token merging" in said(p)
 
 
 def test_cells_of_a_plot_do_not_share_our_entries(sd1):
