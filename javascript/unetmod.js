@@ -37,18 +37,47 @@
         }
     }
 
-    // What is cut short is read where the pointer rests; a translation may have come since it was drawn.
-    function tell(event) {
-        const idea = event.target.closest?.(".unetmod-idea span");
-        if (idea) {
-            idea.title = idea.textContent;
+    // What a control's value does to others was declared in Python: whom it makes count, and whether it stands for auto. It
+    // is kept by id, since a control may be drawn later than its value is known.
+    const counts = new Map();
+    const autos = new Map();
+
+    function show() {
+        for (const [id, yes] of counts) {
+            document.getElementById(id)?.toggleAttribute("data-unetmod-idle", !yes);
+        }
+        for (const [id, yes] of autos) {
+            const knob = document.getElementById(id);
+            if (knob && yes) {
+                knob.dataset.unetmodAuto = window.localization?.auto || "auto";
+            } else if (knob) {
+                delete knob.dataset.unetmodAuto;
+            }
+            for (const input of knob?.querySelectorAll("input") || []) {
+                yes ? input.setAttribute("aria-valuetext", "auto") : input.removeAttribute("aria-valuetext");
+            }
         }
     }
+
+    window.unetmodEffects = function (ofEach, values) {
+        ofEach.forEach((effects, place) => {
+            for (const effect of effects) {
+                if ("auto" in effect) {
+                    autos.set(effect.id, Number(values[place]) === effect.auto);
+                } else {
+                    const among = effect.values.some((value) => String(value) === String(values[place]).trim());
+                    counts.set(effect.id, among === effect.among);
+                }
+            }
+        });
+        show();
+    };
 
     function watch(panel) {
         const summary = panel.querySelector(".unetmod-summary");
         const look = () => {
             shorten(panel);
+            show();
             if (summary) {
                 count(summary);
             }
@@ -58,7 +87,6 @@
         if (summary) {
             new ResizeObserver(() => count(summary)).observe(summary);
         }
-        panel.addEventListener("mouseover", tell);
     }
 
     // Of several quick changes under one key only the last is answered, with its own values; the others wait for ever.

@@ -89,7 +89,7 @@ class Stage:
 
 def _factor(default: float, label: str, of_what: str, rarely: bool = False) -> float:
     text = f"Factor of {of_what}. -1 = as the preset has it."
-    return knob(default, label, text, low=BY_PRESET, high=3, step=0.01, rarely=rarely)
+    return knob(default, label, text, low=BY_PRESET, high=3, step=0.01, auto=BY_PRESET, rarely=rarely)
 
 
 def _offset(stage: int) -> float:
