@@ -19,6 +19,11 @@
 
     // The closed line shows the chips that fit and how many do not.
     function count(summary) {
+        const title = summary.parentElement.querySelector(".unetmod-accordion > .label-wrap > span");
+        if (title) {
+            const left = title.getBoundingClientRect().right - summary.parentElement.getBoundingClientRect().left;
+            summary.parentElement.style.setProperty("--unetmod-title", `calc(${Math.ceil(left)}px + 0.75em)`);
+        }
         const chips = Array.from(summary.children).filter((chip) => chip.querySelector("span"));
         chips.forEach((chip) => chip.classList.remove("unetmod-more"));
         delete summary.dataset.more;
@@ -48,13 +53,11 @@
         }
         for (const [id, yes] of autos) {
             const knob = document.getElementById(id);
-            if (knob && yes) {
-                knob.dataset.unetmodAuto = window.localization?.auto || "auto";
-            } else if (knob) {
-                delete knob.dataset.unetmodAuto;
-            }
+            const word = window.localization?.auto || "auto";
+            knob?.toggleAttribute("data-unetmod-auto", yes);
+            knob?.style.setProperty("--unetmod-auto", JSON.stringify(word));
             for (const input of knob?.querySelectorAll("input") || []) {
-                yes ? input.setAttribute("aria-valuetext", "auto") : input.removeAttribute("aria-valuetext");
+                yes ? input.setAttribute("aria-valuetext", word) : input.removeAttribute("aria-valuetext");
             }
         }
     }

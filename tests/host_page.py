@@ -27,6 +27,9 @@ from lib_unetmod.webui.panel import Panel
 #: Plain names: gradio would fetch a font of its own choice from the network.
 FONTS = {"font": ["Source Sans Pro", "ui-sans-serif", "system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
 
+#: No WebUI has this gradio; the playground's page has, and leaves components as they are.
+OF_PLAYGROUND = gr.__version__.startswith("5.")
+
 #: What the WebUIs' own style does to components such as ours.
 HOST_STYLE = """
 :root, .dark { --checkbox-label-gap: 0.25em 0.1em; --block-background-fill: transparent; }
@@ -59,8 +62,9 @@ class Tool(gr.Button):
 
 def build(folder: Path) -> gr.Blocks:
     """The page; presets are kept in `folder`."""
-    # The WebUIs do this to every drop-down, so that it stands in a form.
-    gr.Dropdown.get_expected_parent = Tool.get_expected_parent
+    if not OF_PLAYGROUND:
+        # The WebUIs do this to every drop-down, so that it stands in a form.
+        gr.Dropdown.get_expected_parent = Tool.get_expected_parent
     with gr.Blocks(theme=gr.themes.Default(**FONTS), analytics_enabled=False) as page:
         panel = Panel(lambda name: f"script_txt2img_unet_mod_{name}", presets=Presets(folder))
         with gr.Tabs(), gr.Tab("txt2img"), gr.Row(elem_id="txt2img_results_row"):
@@ -68,10 +72,11 @@ def build(folder: Path) -> gr.Blocks:
                 gr.Slider(64, 2048, 512, step=8, label="Width", elem_id="txt2img_width")
                 with gr.Row(elem_id="txt2img_seed_row"):
                     gr.Number(-1, label="Seed", elem_id="txt2img_seed", min_width=100, precision=0)
-                    Tool("\U0001f3b2", elem_id="txt2img_random_seed", elem_classes=["tool"])
-                    Tool("\u267b\ufe0f", elem_id="txt2img_reuse_seed", elem_classes=["tool"])
-                    narrow: dict[str, Any] = {} if gr.__version__.startswith("3.") else {"scale": 0, "min_width": 60}
-                    gr.Checkbox(False, label="Extra", elem_id="txt2img_subseed_show", **narrow)
+                    if not OF_PLAYGROUND:
+                        Tool("\U0001f3b2", elem_id="txt2img_random_seed", elem_classes=["tool"])
+                        Tool("\u267b\ufe0f", elem_id="txt2img_reuse_seed", elem_classes=["tool"])
+                        narrow: dict[str, Any] = {} if gr.__version__.startswith("3.") else {"scale": 0, "min_width": 60}
+                        gr.Checkbox(False, label="Extra", elem_id="txt2img_subseed_show", **narrow)
                     panel.render_switch()
                 panel.render_accordion()
                 with gr.Accordion("Another extension", open=False):
@@ -79,7 +84,7 @@ def build(folder: Path) -> gr.Blocks:
             with gr.Column(elem_id="txt2img_gallery_column"):
                 gr.HTML("<p>The pictures.</p>")
         panel.wire()
-    for block in page.blocks.values():
+    for block in () if OF_PLAYGROUND else page.blocks.values():
         block.elem_classes = [f"gradio-{block.get_block_name()}", *(getattr(block, "elem_classes", None) or [])]
     return page
 
@@ -102,7 +107,8 @@ def add_to_page(styles: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    add_to_page([Path(name).read_text("utf-8") for name in sys.argv[1:]] or [HOST_STYLE])
+    given = [Path(name).read_text("utf-8") for name in sys.argv[1:]]
+    add_to_page(given or ([] if OF_PLAYGROUND else [HOST_STYLE]))
     with TemporaryDirectory() as presets:
         served = build(Path(presets))
         served.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")

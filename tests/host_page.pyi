@@ -56,6 +56,11 @@ class Tool(gr.Button):
 
     def get_block_name(self) -> str:
         return "button"
+    from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
+    from gradio.blocks import Block
+    if TYPE_CHECKING:
+        from gradio.components import Timer
+        from gradio.components.base import Component
 
 
 def build(folder: Path) -> gr.Blocks:

@@ -180,15 +180,15 @@ class Panel:
             with gr.Row(elem_classes=["unetmod-head"]):
                 self._by_name[method.name].render()
                 gr.HTML(_about(method), elem_classes=["unetmod-about"])
+            found = verdict(measured().get(method.name, ()))
+            if found:
+                gr.HTML(f"<span>{escape(found)}</span>", elem_classes=["unetmod-measured"])
             with gr.Column(elem_classes=["unetmod-knobs"]):
                 self._render_knobs(method, often, "unetmod-own")
                 with gr.Row(elem_classes=["unetmod-folds"]):
                     if rarely:
                         self._render_folded("More", method, rarely, "unetmod-own")
                     self._render_folded("When", method, SHARED_KNOBS, "unetmod-shared")
-                found = verdict(measured().get(method.name, ()))
-                if found:
-                    gr.HTML(f"<span>{escape(found)}</span>", elem_classes=["unetmod-measured"])
 
     def _render_folded(self, word: str, method: Method, names: Iterable[str], css_class: str) -> None:
         with gr.Accordion(word, open=False, elem_classes=["unetmod-more"]) as fold:

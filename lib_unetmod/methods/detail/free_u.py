@@ -87,9 +87,9 @@ class Stage:
         return replace(self, b=b, s=s, high=high)
 
 
-def _factor(default: float, label: str, of_what: str, rarely: bool = False) -> float:
+def _factor(default: float, label: str, of_what: str) -> float:
     text = f"Factor of {of_what}. -1 = as the preset has it."
-    return knob(default, label, text, low=BY_PRESET, high=3, step=0.01, auto=BY_PRESET, rarely=rarely)
+    return knob(default, label, text, low=BY_PRESET, high=3, step=0.01, auto=BY_PRESET, rarely=True)
 
 
 def _offset(stage: int) -> float:
@@ -135,8 +135,8 @@ class FreeU(Config):
         high=1,
         step=0.01,
     )
-    b3: float = _factor(1.0, "Backbone 3", "the backbone at the last stage: texture", rarely=True)
-    s3: float = _factor(1.0, "Skip 3", "the low frequencies of the skip connections at the last stage", rarely=True)
+    b3: float = _factor(1.0, "Backbone 3", "the backbone at the last stage: texture")
+    s3: float = _factor(1.0, "Skip 3", "the low frequencies of the skip connections at the last stage")
     offset1: float = _offset(1)
     width1: float = _width(1)
     high1: float = _high(1)
