@@ -19,6 +19,11 @@
 
     // The closed line shows the chips that fit and how many do not.
     function count(summary) {
+        const title = summary.parentElement.querySelector(".unetmod-accordion > .label-wrap > span");
+        if (title) {
+            const left = title.getBoundingClientRect().right - summary.parentElement.getBoundingClientRect().left;
+            summary.parentElement.style.setProperty("--unetmod-title", `calc(${Math.ceil(left)}px + 0.75em)`);
+        }
         const chips = Array.from(summary.children).filter((chip) => chip.querySelector("span"));
         chips.forEach((chip) => chip.classList.remove("unetmod-more"));
         delete summary.dataset.more;
@@ -37,18 +42,45 @@
         }
     }
 
-    // What is cut short is read where the pointer rests; a translation may have come since it was drawn.
-    function tell(event) {
-        const idea = event.target.closest?.(".unetmod-idea span");
-        if (idea) {
-            idea.title = idea.textContent;
+    // What a control's value does to others was declared in Python: whom it makes count, and whether it stands for auto. It
+    // is kept by id, since a control may be drawn later than its value is known.
+    const counts = new Map();
+    const autos = new Map();
+
+    function show() {
+        for (const [id, yes] of counts) {
+            document.getElementById(id)?.toggleAttribute("data-unetmod-idle", !yes);
+        }
+        for (const [id, yes] of autos) {
+            const knob = document.getElementById(id);
+            const word = window.localization?.auto || "auto";
+            knob?.toggleAttribute("data-unetmod-auto", yes);
+            knob?.style.setProperty("--unetmod-auto", JSON.stringify(word));
+            for (const input of knob?.querySelectorAll("input") || []) {
+                yes ? input.setAttribute("aria-valuetext", word) : input.removeAttribute("aria-valuetext");
+            }
         }
     }
+
+    window.unetmodEffects = function (ofEach, values) {
+        ofEach.forEach((effects, place) => {
+            for (const effect of effects) {
+                if ("auto" in effect) {
+                    autos.set(effect.id, Number(values[place]) === effect.auto);
+                } else {
+                    const among = effect.values.some((value) => String(value) === String(values[place]).trim());
+                    counts.set(effect.id, among === effect.among);
+                }
+            }
+        });
+        show();
+    };
 
     function watch(panel) {
         const summary = panel.querySelector(".unetmod-summary");
         const look = () => {
             shorten(panel);
+            show();
             if (summary) {
                 count(summary);
             }
@@ -58,7 +90,6 @@
         if (summary) {
             new ResizeObserver(() => count(summary)).observe(summary);
         }
-        panel.addEventListener("mouseover", tell);
     }
 
     // Of several quick changes under one key only the last is answered, with its own values; the others wait for ever.

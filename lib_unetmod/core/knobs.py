@@ -22,7 +22,7 @@ class Knob:
 
     `low`, `high` and `step` hold for numbers, `choices` for text. `rarely` says that the panel keeps it folded away. `when`
     says which other knob decides whether this one counts: `threshold` (one that is not off, zero or empty), `not auto`,
-    `power!=1`.
+    `power!=1`. `auto` is the number that leaves the choice to the method; the panel names it so.
     `name`, `default` and `type` (bool, int, float, str or tuple, a list of names) come from the field itself.
     """
 
@@ -34,6 +34,7 @@ class Knob:
     unit: str = ""
     choices: tuple[str, ...] = ()
     when: str = ""
+    auto: float | None = None
     rarely: bool = False
     name: str = ""
     default: Any = None

@@ -16,7 +16,22 @@ from ..core.registry import METHODS, Method
 from ..settings.selection import Selection
 
 SWITCH = "switch"
-GROUPS = ("speed", "resolution", "detail")
+#: The groups in the panel's order, by the word under which users look for them.
+GROUPS = {"speed": "Faster", "resolution": "Larger", "detail": "More detail"}
+#: The methods of each group as the panel lists them: what most users want comes first. Others follow by name.
+_LISTED = (
+    *(
+        "guidance_interval",
+        "deep_cache",
+        "encoder_reuse",
+        "hyper_tile",
+        "token_downsampling",
+        "token_merging",
+        "skip_blocks",
+    ),
+    *("deep_shrink", "hi_diffusion", "scale_crafter"),
+    *("free_u", "cd_tuner", "color_map"),
+)
 #: What an event's JavaScript is called: gradio 4 renamed it.
 JS = "_js" if gr.__version__.startswith("3.") else "js"
 #: An event that is answered at once, shows no progress and is no part of the API.
@@ -26,9 +41,9 @@ TICK = Knob("", "", name="toggle", type=bool, default=False)
 
 
 def ordered_methods() -> list[Method]:
-    """All methods as the panel lists them: by group, and in a group in the order in which they compose."""
-    places = {group: place for place, group in enumerate(GROUPS)}
-    return sorted(METHODS.values(), key=lambda m: (places.get(m.group, len(GROUPS)), m.at, m.name))
+    """All methods as the panel lists them: by group, and in a group what most users want first."""
+    listed = {name: place for place, name in enumerate(_LISTED)}
+    return sorted(METHODS.values(), key=lambda m: (_group_place(m), listed.get(m.name, len(listed)), m.name))
 
 
 def knobs_as_shown(method: Method) -> list[Knob]:
@@ -42,11 +57,19 @@ def rarely_used(knob: Knob) -> int:
 
 
 def arguments() -> Iterator[tuple[str, Method, Knob | None]]:
-    """Every argument after the switch: its name, its method, and its knob or, for the method's toggle, None."""
-    for method in ordered_methods():
+    """Every argument after the switch: its name, its method, and its knob or, for the method's toggle, None.
+
+    Their order is that of a request's list, on which scripts rely: by group, and in a group as the methods compose.
+    """
+    for method in sorted(METHODS.values(), key=lambda m: (_group_place(m), m.at, m.name)):
         yield method.name, method, None
         for knob in knobs(method.config):
             yield f"{method.name}.{knob.name}", method, knob
+
+
+def _group_place(method: Method) -> int:
+    groups = list(GROUPS)
+    return groups.index(method.group) if method.group in groups else len(groups)
 
 
 def knob_label(method: Method, knob: Knob) -> str:
@@ -65,7 +88,7 @@ def knob_control(method: Method, knob: Knob, value: Any, elem_id: str) -> gr.com
         "info": knob.help,
         "value": shown(knob, value),
         "elem_id": elem_id,
-        "elem_classes": ["unetmod-knob", f"unetmod-{knob.type.__name__}", *_css_classes(knob)],
+        "elem_classes": ["unetmod-knob", f"unetmod-{knob.type.__name__}"],
         "render": False,
     }
     if knob.type is bool:
@@ -78,11 +101,6 @@ def knob_control(method: Method, knob: Knob, value: Any, elem_id: str) -> gr.com
     if knob.type in (int, float):
         return gr.Number(precision=0 if knob.type is int else None, **common)
     return gr.Textbox(lines=1, max_lines=1, **common)
-
-
-def _css_classes(knob: Knob) -> list[str]:
-    """By which style.css hides what does not count while a method's auto is on."""
-    return ["unetmod-auto"] if knob.name == "auto" else ["unetmod-by-auto"] if knob.when == "not auto" else []
 
 
 def shown(knob: Knob, value: Any) -> Any:

@@ -20,12 +20,14 @@ from ..core.registry import Method
 from ..settings.measured import measured, verdict
 from ..settings.presets import Presets
 from ..settings.selection import Selection
-from . import controls
+from . import controls, counting
 from .defaults_row import DefaultsRow
 from .preset_row import PresetRow
 from .sight import Sight
 
 TITLE = "UNet Mod"
+#: The accordion's own words: the name stands beside the switch, in sight just above.
+METHODS_TITLE = "U-Net methods"
 
 _SWITCH_OFF = "<span class='unetmod-off'>off</span>"
 
@@ -94,7 +96,7 @@ class Panel:
                 for chip in self._chips.values():
                     chip.render()
             with gr.Accordion(
-                TITLE, open=False, elem_id=self._elem_id("accordion"), elem_classes=["unetmod-accordion"]
+                METHODS_TITLE, open=False, elem_id=self._elem_id("accordion"), elem_classes=["unetmod-accordion"]
             ) as accordion:
                 if self._presets:
                     self._presets.render()
@@ -119,6 +121,7 @@ class Panel:
             self._presets.wire(self._by_name)
         if self._defaults_row:
             self._defaults_row.wire(self._by_name)
+        self._wire_counting()
         for method in controls.ordered_methods():
             toggle, *_ = own = self._controls_of(method)
             inputs = [*own, *sized] if _depends_on_sight(method) else own
@@ -163,8 +166,21 @@ class Panel:
 
         return summarise_all
 
+    def _wire_counting(self) -> None:
+        """What counts now is decided in the page alone, when it opens and at each change, from wherever it comes."""
+        of_each = {
+            name: found
+            for name, method, knob in controls.arguments()
+            if knob is not None and (found := counting.effects(method, knob, self._elem_id))
+        }
+        deciding = [self._by_name[name] for name in of_each]
+        Context.root_block.load(None, deciding, None, **{controls.JS: counting.script(list(of_each.values()))})
+        for control, found in zip(deciding, of_each.values(), strict=True):
+            control.change(None, [control], None, **{controls.JS: counting.script([found])})
+
     def _render_group(self, group: str) -> None:
-        gr.HTML(f"<span>{escape(group.capitalize())}</span>", elem_classes=["unetmod-group"])
+        title = controls.GROUPS.get(group, group.capitalize())
+        gr.HTML(f"<span>{escape(title)}</span>", elem_classes=["unetmod-group"])
         for method in controls.ordered_methods():
             if method.group == group:
                 self._render_method(method)
@@ -175,23 +191,35 @@ class Panel:
         with gr.Column(elem_classes=["unetmod-method"]):
             with gr.Row(elem_classes=["unetmod-head"]):
                 self._by_name[method.name].render()
-                idea = escape(method.idea.rstrip(".:"))
-                gr.HTML(f'<span title="{idea}">{idea}</span>', elem_classes=["unetmod-idea"])
+                gr.HTML(_about(method), elem_classes=["unetmod-about"])
+            sentence, _page = verdict(measured().get(method.name, ()))
+            if sentence:
+                gr.HTML(f"<span>{escape(sentence)}</span>", elem_classes=["unetmod-measured"])
             with gr.Column(elem_classes=["unetmod-knobs"]):
                 self._render_knobs(method, often, "unetmod-own")
-                if rarely:
-                    with gr.Accordion("More", open=False, elem_classes=["unetmod-more"]) as more:
-                        self._render_knobs(method, rarely, "unetmod-own")
-                    more.do_not_save_to_config = True
-                self._render_knobs(method, SHARED_KNOBS, "unetmod-shared")
-                sentence, _page = verdict(measured().get(method.name, ()))
-                if sentence:
-                    gr.HTML(f"<span>{escape(sentence)}</span>", elem_classes=["unetmod-measured"])
+                with gr.Row(elem_classes=["unetmod-folds"]):
+                    if rarely:
+                        self._render_folded("More", method, rarely, "unetmod-own")
+                    self._render_folded("When", method, SHARED_KNOBS, "unetmod-shared")
+
+    def _render_folded(self, word: str, method: Method, names: Iterable[str], css_class: str) -> None:
+        with gr.Accordion(word, open=False, elem_classes=["unetmod-more"]) as fold:
+            self._render_knobs(method, names, css_class)
+        fold.do_not_save_to_config = True
 
     def _render_knobs(self, method: Method, names: Iterable[str], css_class: str) -> None:
         with gr.Row(elem_classes=[css_class]):
             for name in names:
                 self._by_name[f"{method.name}.{name}"].render()
+
+
+def _about(method: Method) -> str:
+    """The method's benefit in a line, which opens: under it the longer text, and with it the help of each knob.
+
+    It is the browser's own, so that a finger and a key open it as well as a pointer, and nothing is asked of Python.
+    """
+    benefit, idea = escape(method.benefit), escape(method.idea.rstrip(".:"))
+    return f"<details><summary><span>{benefit}</span></summary><p>{idea}</p></details>"
 
 
 def _latest_only(key: str, count: int) -> str:

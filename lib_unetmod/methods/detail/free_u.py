@@ -89,7 +89,8 @@ class Stage:
 
 
 def _factor(default: float, label: str, effect: str) -> float:
-    return knob(default, label, f"{effect}. -1 = auto, as in Preset.", low=BY_PRESET, high=3, step=0.01, rarely=True)
+    text = f"{effect}. -1 = auto, as in Preset."
+    return knob(default, label, text, low=BY_PRESET, high=3, step=0.01, auto=BY_PRESET, rarely=True)
 
 
 def _offset(stage: int) -> float:
