@@ -157,11 +157,11 @@ def test_a_tick_shows_its_knobs_and_its_chip_and_turns_the_switch_on(page: Page)
     page.until_chip("Skip blocks: changes nothing")
     assert page.on and page.tab.is_visible(knob)
     page.tab.check(f"{knob} input")
-    page.until_chip("skip middle")
+    page.until_chip("Skip blocks middle")
     page.tab.uncheck("#unetmod_switch input")
     page.until_chip("off")
     page.tab.uncheck("#unetmod_skip_blocks input")
-    page.until("() => !document.querySelector('.unetmod-summary').innerText.includes('skip')")
+    page.until("() => !document.querySelector('.unetmod-summary').innerText.includes('Skip')")
     assert not page.tab.is_visible(knob)
 
 
@@ -238,7 +238,7 @@ def test_a_wrong_file_is_refused_with_a_sentence_and_changes_nothing(page: Page,
     page.open()
     page.tick("skip_blocks")
     page.tab.check("#unetmod_skip_blocks_middle input")
-    page.until_chip("skip middle")
+    page.until_chip("Skip blocks middle")
     page.tab.uncheck("#unetmod_switch input")
     page.tab.check("#unetmod_preset_edit input")
     (tmp_path / "wrong.json").write_text('{"name": "Wrong", "methods": {"skip_blocks": {"levels": 99}}}')
@@ -250,7 +250,7 @@ def test_a_wrong_file_is_refused_with_a_sentence_and_changes_nothing(page: Page,
     assert page.tab.locator("#unetmod_preset_said img").count() == 0
     page.name("../mine", "save")
     page.said("'/'")
-    assert not page.on and page.ticked == ["Skip blocks"] and "skip middle" in page.chips
+    assert not page.on and page.ticked == ["Skip blocks"] and "Skip blocks middle" in page.chips
     assert not folder.exists()
     (tmp_path / "right.json").write_text('{"name": "Right", "methods": {"hyper_tile": {"tile": 128}}}')
     page.bring(tmp_path / "right.json")
@@ -273,7 +273,7 @@ def test_the_button_draws_two_pictures(page: Page) -> None:
     plain, modified = page.tab.eval_on_selector_all(".unetmod-picture img", "all => all.map(one => one.src)")
     assert page.tab.request.get(plain).body() != page.tab.request.get(modified).body()
     assert "PSNR" in page.tab.inner_text("#results")
-    assert "skip middle" in page.tab.input_value("#used textarea")
+    assert "Skip blocks middle" in page.tab.input_value("#used textarea")
 
 
 def test_labels_are_shortened_in_the_webuis_language_too(browser: Any, address: str) -> None:

@@ -53,6 +53,6 @@ class LargeConfig(Config):
         if target.scale > self.above:
             return ""
         return (
-            f"{type(self).title} did nothing: {target.width}x{target.height} is {target.scale:.2g} times the trained size "
+            f"{type(self).title} does nothing: {target.width}x{target.height} is {target.scale:.2g} times the trained size "
             f"of {target.trained}, and it acts above {self.above:g}; lower above to act here."
         )
