@@ -45,10 +45,19 @@
         }
     }
 
+    // gradio's list has no placeholder of its own; its label says what to do, in the page's language.
+    function prompt(panel) {
+        const list = panel.querySelector(".unetmod-preset input");
+        if (list && !list.placeholder) {
+            list.placeholder = panel.querySelector(".unetmod-preset [data-testid='block-info']")?.textContent.trim() ?? "";
+        }
+    }
+
     function watch(panel) {
         const summary = panel.querySelector(".unetmod-summary");
         const look = () => {
             shorten(panel);
+            prompt(panel);
             if (summary) {
                 count(summary);
             }

@@ -109,7 +109,7 @@ def choose_preset(url: str, config: dict[str, Any], panel: Panel, name: str) -> 
 
 
 def press_buttons(url: str, config: dict[str, Any], panel: Panel) -> list[dict[str, Any]]:
-    """What the page is told to show when each button of the first row is pressed, in their order, as `choose_preset` says."""
+    """What the page is told to show when each button of the first row is pressed, in their order; as `choose_preset`."""
     said = next(c["id"] for c in config["components"] if str(c["props"].get("elem_id")).endswith("_quick_said"))
     places = {control._id: name for name, control in zip(panel.names, panel.components, strict=True)} | {said: "said"}
     shown = []
@@ -130,7 +130,7 @@ def ask_before_losing(url: str, config: dict[str, Any], names: list[str]) -> lis
 
 
 def kept_out(page: gr.Blocks) -> bool:
-    """Whether everything of the buttons and of the row of presets that the WebUI would keep in ui-config.json is marked not to be."""
+    """Whether all of the buttons and the row of presets that the WebUI would keep in ui-config.json is marked not to be."""
     row = [block for block in page.blocks.values() if re.search("unet_mod_(preset|quick)", str(block.elem_id))]
     return len(row) > 10 and all(getattr(block, "do_not_save_to_config", False) for block in row)
 

@@ -43,6 +43,7 @@ _STEPS_MEASURED = 20
 _MOST_TIME = 0.6
 #: Times the trained side, from which self-attention takes enough of the time for coarser keys to pay.
 _LARGE = 1.5
+_ORDINALS = {2: "2nd", 3: "3rd"}
 #: Models made for fewer steps than this compose in the first of them.
 _FEW_STEPS = 10
 
@@ -160,4 +161,14 @@ def _why_idle(config: Config, upcoming: UpcomingPicture) -> str:
 
 
 def _set(configs: Iterable[Config]) -> str:
-    return f"Set: {', '.join(config.summary() for config in configs)}."
+    return f"Set: {', '.join(_in_words(config) for config in configs)}."
+
+
+def _in_words(config: Config) -> str:
+    if isinstance(config, DeepCache):
+        return f"DeepCache, every {_ORDINALS.get(config.interval, f'{config.interval}th')} step in full"
+    if isinstance(config, TokenDownsampling):
+        return "Token downsampling"
+    if isinstance(config, CDTuner):
+        return f"CD-Tuner with Detail 2 at {config.detail2:g}"
+    return f"{config.short} {config.details()}".removesuffix(" auto").removesuffix(" v2").removesuffix(" at CFG 1")

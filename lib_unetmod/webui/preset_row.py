@@ -92,7 +92,8 @@ class PresetRow:
             if upcoming is not None:
                 selection, left_out = acting(selection, upcoming)
             said = " ".join([f"Left out of {name}:" if selection else "Nothing was set.", *left_out]) if left_out else ""
-            return {**(chosen(panel, selection) if selection else {}), **self._show(name, said)}
+            # One that set nothing is not shown as chosen, so that it can be chosen again at other settings.
+            return {**chosen(panel, selection), **self._show(name, said)} if selection else self._show(None, said)
 
         def load_again(choice: gr.SelectData, *of_page: Any) -> Updates:
             return load(choice.value, *of_page)

@@ -27,7 +27,7 @@ def page(tab: str = "txt2img", family: str = "sd1", side: int = 512, **shown: An
 def test_faster_takes_the_cache_that_pays_with_the_sampler() -> None:
     selection, sentence = quick("faster", page())
     assert selection == {"deep_cache": {"interval": 2}}
-    assert sentence == "Set: DeepCache 2. DeepCache takes 56 % of the time (test model, Euler a)."
+    assert sentence == "Set: DeepCache, every 2nd step in full. DeepCache takes 56 % of the time (test model, Euler a)."
     selection, sentence = quick("faster", page(sampler="Euler"))
     assert selection == {"deep_cache": {"interval": 2, "predictor": "linear"}} and "55 %" in sentence
     # What is said of a sampler that was not measured, and the figure that is not.
@@ -81,6 +81,7 @@ def test_larger_composes_at_the_models_own_size() -> None:
 def test_more_detail() -> None:
     selection, sentence = quick("detail", page())
     assert selection == {"free_u": {}, "cd_tuner": {"detail1": 0.0, "detail2": 2.0}} and "may change" in sentence
+    assert sentence.startswith("Set: FreeU, CD-Tuner with Detail 2 at 2. ")
 
 
 PAGES = list(

@@ -94,7 +94,9 @@ def test_a_preset_that_is_refused_says_so_and_changes_nothing(version: str) -> N
 def test_a_button_sets_its_choice_and_says_so_and_clear_unticks_all(version: str) -> None:
     faster, larger, detail, clear = reported(version)["buttons"]
     assert faster["switch"] and faster["deep_cache"] and faster["deep_cache.interval"] == 2
-    assert [name for name in METHODS if faster[name]] == ["deep_cache"] and "Set: DeepCache 2." in faster["said"]
+    assert [name for name in METHODS if faster[name]] == [
+        "deep_cache"
+    ] and "Set: DeepCache, every 2nd step in full." in faster["said"]
     assert {name for name in METHODS if larger[name]} == {"deep_shrink", "hi_diffusion"} and "Set: " in larger["said"]
     assert {name for name in METHODS if detail[name]} == {"free_u", "cd_tuner"} and "Set: " in detail["said"]
     assert clear == {"switch": False, **dict.fromkeys(METHODS, False), "said": ""}
@@ -108,7 +110,7 @@ def test_what_would_lose_a_preset_is_asked_first(version: str) -> None:
 @pytest.mark.parametrize("version", [*gradio_versions.VERSIONS, gr.__version__])
 def test_presets_are_no_arguments_and_stay_out_of_ui_config(version: str) -> None:
     assert reported(version)["kept out of ui-config"]
-    assert not [control for control in reported(version)["controls"] if "_preset" in control["id"] or "_quick" in control["id"]]
+    assert not [one for one in reported(version)["controls"] if "_preset" in one["id"] or "_quick" in one["id"]]
 
 
 @pytest.mark.parametrize("version", [*gradio_versions.VERSIONS, gr.__version__])
