@@ -76,11 +76,20 @@
         show();
     };
 
+    // gradio's list has no placeholder of its own; its label says what to do, in the page's language.
+    function prompt(panel) {
+        const list = panel.querySelector(".unetmod-preset input");
+        if (list && !list.placeholder) {
+            list.placeholder = panel.querySelector(".unetmod-preset [data-testid='block-info']")?.textContent.trim() ?? "";
+        }
+    }
+
     function watch(panel) {
         const summary = panel.querySelector(".unetmod-summary");
         const look = () => {
             shorten(panel);
             show();
+            prompt(panel);
             if (summary) {
                 count(summary);
             }

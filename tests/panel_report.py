@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import urllib.request
 from pathlib import Path
@@ -107,10 +108,31 @@ def choose_preset(url: str, config: dict[str, Any], panel: Panel, name: str) -> 
     }  # what is left as it is
 
 
+def press_buttons(url: str, config: dict[str, Any], panel: Panel) -> list[dict[str, Any]]:
+    """What the page is told to show when each button of the first row is pressed, in their order; as `choose_preset`."""
+    said = next(c["id"] for c in config["components"] if str(c["props"].get("elem_id")).endswith("_quick_said"))
+    places = {control._id: name for name, control in zip(panel.names, panel.components, strict=True)} | {said: "said"}
+    shown = []
+    for place, event in enumerate(config["dependencies"]):
+        if event["inputs"] == [] and set(places) <= set(event["outputs"]):
+            answers = dict(zip(event["outputs"], _predict(url, config, event.get("id", place), []), strict=True))
+            shown.append({places[one]: answer for one, answer in answers.items() if answer != {"__type__": "update"}})
+    return shown
+
+
+def ask_before_losing(url: str, config: dict[str, Any], names: list[str]) -> list[list[str]]:
+    """What a user is asked, in the order Save and Delete, with each of the names; empty where nothing would be lost."""
+    question = next(c["id"] for c in config["components"] if str(c["props"].get("elem_id")).endswith("_preset_question"))
+    numbers = [
+        event.get("id", place) for place, event in enumerate(config["dependencies"]) if event["outputs"] == [question]
+    ]
+    return [[_predict(url, config, number, [name])[0] for name in names] for number in numbers]
+
+
 def kept_out(page: gr.Blocks) -> bool:
-    """Whether everything of the row of presets that the WebUI would keep in ui-config.json is marked not to be."""
-    row = [block for block in page.blocks.values() if "unet_mod_preset" in str(block.elem_id)]
-    return len(row) > 5 and all(getattr(block, "do_not_save_to_config", False) for block in row)
+    """Whether all of the buttons and the row of presets that the WebUI would keep in ui-config.json is marked not to be."""
+    row = [block for block in page.blocks.values() if re.search("unet_mod_(preset|quick)", str(block.elem_id))]
+    return len(row) > 10 and all(getattr(block, "do_not_save_to_config", False) for block in row)
 
 
 def _number_of_event(config: dict[str, Any], inputs: list[int]) -> int:
@@ -157,6 +179,8 @@ def _report(folder: Path) -> dict[str, Any]:
             "at_load": ask_summary_at_load(page.local_url, config, panel),
             "preset": choose_preset(page.local_url, config, panel, "Mine"),
             "preset refused": choose_preset(page.local_url, config, panel, "Broken"),
+            "buttons": press_buttons(page.local_url, config, panel),
+            "questions": ask_before_losing(page.local_url, config, ["Mine"]),
             "kept out of ui-config": kept_out(page),
             "round_trip": Panel.selection(Panel.values(True, SELECTION)) == (True, SELECTION),
         }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, get_type_hints
 from .knobs import PARSERS, ConfigError, Knob, knob, shortened
 from .schedule import Window
 from .target import Target
+from .upcoming_picture import Idle, UpcomingPass, UpcomingPicture
 
 if TYPE_CHECKING:
     from .unet_map import UNetMap
@@ -19,9 +20,13 @@ C = TypeVar("C", bound="Config")
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """What every method's settings share. Frozen; checked on creation, which raises `ConfigError`."""
+    """What every method's settings share. Frozen; checked on creation, which raises `ConfigError`.
+
+    `title` is the method's name in full, `short` what it is called where there is little room.
+    """
 
     title: ClassVar[str]
+    short: ClassVar[str] = ""
 
     start: float = knob(
         0.0, "Active from", "Acts from this noise level on: 0 = pure noise, 1 = finished image.", low=0, high=1, step=0.01
@@ -74,9 +79,15 @@ class Config:
         raise NotImplementedError
 
     def summary(self) -> str:
-        """A few words for the closed panel: what is on, and in which window when it is not all of it."""
-        window = "" if self.window.always else f" {self.start:g}-{self.end:g}"
-        return f"{type(self).title}{window}"
+        """A few words for the closed panel: the method, what is set, and in which range when it is not all of it."""
+        return " ".join(filter(None, (self.short or type(self).title, self.details(), self.range_in_words())))
+
+    def details(self) -> str:
+        """What is set, in a few words; empty where the method's name says it."""
+        return ""
+
+    def range_in_words(self) -> str:
+        return "" if self.window.always else f"{self.start:g}-{self.end:g}"
 
     def settled(self: C, unet: UNetMap, target: Target) -> C:
         """These settings with everything decided that they leave to the U-Net and the picture's size."""
@@ -98,6 +109,52 @@ class Config:
         """Why the method leaves pictures of this size alone, as one sentence; empty where it acts on them."""
         return ""
 
+    def idle_reason(self, upcoming: UpcomingPicture) -> str:
+        """Why the method will do nothing to the next picture, as a sentence; empty where it acts, or nobody can tell."""
+        idle = self.idle(upcoming)
+        return idle.why if idle else ""
+
+    def idle(self, upcoming: UpcomingPicture) -> Idle | None:
+        """The same with the setting that decides it. Goes by what decides while a picture is drawn.
+
+        Raises:
+            ConfigError: for settings that this U-Net does not take.
+        """
+        if self.neutral:
+            return Idle("at these values", f"{self.short} changes nothing at these values.")
+        found = None
+        for one in upcoming.passes:
+            if self.acts_in(one.name):
+                found = self.idle_in(one, upcoming)
+                if found is None:
+                    return None
+        last = upcoming.last.title
+        return found or Idle(f"in {last}", f"{self.short} is not ticked for {last}: tick it under When.")
+
+    def idle_in(self, one: UpcomingPass, upcoming: UpcomingPicture) -> Idle | None:
+        """Why the method does nothing in this one of its passes."""
+        config = self
+        if upcoming.unet is not None:
+            config = self.settled(upcoming.unet, one.target)
+            reason = config.held_back(one.target)
+            if reason:
+                return Idle(f"at {one.size}", reason)
+            if config.neutral:
+                return Idle(f"at {one.size}", f"{self.short} has nothing to change at {one.size}.")
+        reached = None if one.evaluations is None else tuple(filter(config.window.holds, one.evaluations))
+        if reached == () or (config.window.end <= one.begins and config.window.end < 1):
+            return _unreached(config, one)
+        return config.idle_at(reached, one, upcoming.unet)
+
+    def idle_at(self, reached: tuple[float, ...] | None, one: UpcomingPass, unet: UNetMap | None) -> Idle | None:
+        """Why these settings, settled, change nothing in the evaluations of a pass that lie in their range.
+
+        Args:
+            reached: progress of these evaluations, at least one; None where it is not known.
+            unet: None where no model is loaded.
+        """
+        return None
+
     def values(self) -> dict[str, Any]:
         """Every knob's value by name, of plain JSON types."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
@@ -114,6 +171,21 @@ class Config:
         if unknown:
             raise ConfigError(f"{cls.__name__} has no knob {shortened(unknown[0])}; it has {', '.join(known)}.")
         return cls(**values)
+
+
+def _unreached(config: Config, one: UpcomingPass) -> Idle:
+    """No evaluation of the pass lies in the config's range."""
+    ends = config.window.end
+    if one.denoising < 1 and ends <= one.begins:
+        return Idle(
+            f"at denoising strength {one.denoising:g}",
+            f"{config.short} ends at {ends:g}, and {one.title} begins at {one.begins:.2g} with this denoising strength.",
+        )
+    return Idle(
+        f"at {one.steps} step{'s' * (one.steps != 1)}",
+        f"No sampling step falls between {config.window.start:g} and {ends:g}, where {config.short} is active: widen that "
+        "range or take more steps.",
+    )
 
 
 SHARED_KNOBS = tuple(f.name for f in fields(Config))

@@ -15,17 +15,17 @@ from PIL import Image
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..core.target import TRAINED, Target
-from ..core.unet_map import UNetMap, inspect_unet
+from ..core.unet_map import inspect_unet
+from ..core.upcoming_picture import UpcomingPicture
 from ..settings.presets import Presets
 from ..settings.selection import configs_of, summary
 from ..webui.panel import Panel
-from ..webui.sight import Sight
+from ..webui.upcoming_picture import PictureControls
 from . import report
 from .comparing import Comparison
 from .model import SmallModel
 from .samplers import SAMPLERS
-from .sampling import Picture, draw, warm_up
+from .sampling import Picture, draw, upcoming, warm_up
 from .settings import CFG, SEEDS, STEPS, Settings, SettingsError
 
 _HERE = Path(__file__).parent
@@ -58,7 +58,7 @@ def build(model: SmallModel, presets: Path | None = None) -> gr.Blocks:
             with gr.Column(scale=7, min_width=320, elem_id="playground_right"):
                 button = gr.Button("Draw", variant="primary", elem_id="draw")
                 outputs = _results()
-        panel.wire(_sight(model, inputs[4:6]))
+        panel.wire(_picture(model, inputs[2:7] + inputs[8:]))
         gr.on(
             [button.click, inputs[0].submit],
             drawing(model),
@@ -184,13 +184,17 @@ def drawing(model: SmallModel) -> Callable[..., Iterator[tuple[Any, ...]]]:
     return generate
 
 
-def _sight(model: SmallModel, sides: list[gr.components.Component]) -> Sight:
-    unet, trained = inspect_unet(model.unet), model.architecture.get("trained_size")
+def _picture(model: SmallModel, controls: list[gr.components.Component]) -> PictureControls:
+    def read(
+        sampler: str, steps: float, width: float, height: float, cfg: float, image: Image.Image | None, strength: float
+    ) -> UpcomingPicture | None:
+        given = {"sampler": sampler, "steps": steps, "width": width, "height": height, "cfg": cfg, "strength": strength}
+        try:
+            return upcoming(model, Settings(**given, image=image).settled()[0])
+        except SettingsError:
+            return None
 
-    def read(width: float, height: float) -> tuple[UNetMap, Target]:
-        return unet, Target(trained or TRAINED[unet.family], round(height), round(width))
-
-    return Sight(sides, read)
+    return PictureControls(controls, read)
 
 
 def _heading(model: SmallModel) -> str:

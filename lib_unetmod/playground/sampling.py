@@ -14,8 +14,11 @@ from torch import Tensor
 
 from ..core.config import Config
 from ..core.run import Guidance, Run, modified
+from ..core.target import TRAINED, Target
+from ..core.unet_map import inspect_unet
+from ..core.upcoming_picture import UpcomingPass, UpcomingPicture
 from .model import SmallModel
-from .samplers import Course
+from .samplers import SAMPLERS, Course
 from .settings import Settings
 
 #: Called with the number of evaluations done and their total; what it raises ends the drawing.
@@ -107,6 +110,25 @@ def draw(model: SmallModel, settings: Settings, configs: Iterable[Config] = (), 
             with watch.measure("vae"):
                 decoded = model.decode(latent.to(model.dtype))
     return Picture(_to_image(decoded), watch.timings, evaluations, (*notes, *run.notes), settings, run.kept_bytes)
+
+
+def upcoming(model: SmallModel, settings: Settings) -> UpcomingPicture:
+    """What is known of the picture that settings, as they are used, will draw."""
+    unet, trained = inspect_unet(model.unet), model.architecture.get("trained_size")
+    course = Course(settings.sampler, settings.steps, settings.steps_taken, model.prediction_type)
+    evaluations = tuple((1 - course.timesteps.double() / 999).clamp(0, 1).tolist())
+    one = UpcomingPass(
+        name="first" if settings.image is None else "img2img",
+        target=Target(trained or TRAINED[unet.family], settings.height, settings.width),
+        steps=settings.steps,
+        sampler=SAMPLERS[settings.sampler].label,
+        cfg=settings.cfg,
+        denoising=1.0 if settings.image is None else settings.strength,
+        begins=evaluations[0],
+        evaluations=evaluations,
+        guided=settings.cfg != 1,
+    )
+    return UpcomingPicture(unet, (one,))
 
 
 def warm_up(model: SmallModel, settings: Settings) -> None:

@@ -58,11 +58,12 @@ class Preset:
         return json.dumps({"name": self.name, "methods": self.selection}, indent=2, ensure_ascii=False) + "\n"
 
 
-#: A cache has too little to reuse where steps are few: those presets make each evaluation cheaper instead. SD1, SD2 and
+#: A cache has too little to reuse where steps are few: those presets make each evaluation cheaper instead, and leave the
+#: negative prompt out, since models for few steps are drawn at CFG 1; see `quick.acting` for other pages. SD1, SD2 and
 #: SDXL need no presets of their own, since the autos go by the U-Net; SDXL Turbo's does not tell that it was trained at 512
 #: pixels, half of SDXL's side.
 BUILT_IN: Mapping[str, tuple[Config, ...]] = {
-    "Faster": (GuidanceInterval(), DeepCache(predictor="linear")),
+    "Faster": (DeepCache(predictor="linear"),),
     "Faster, few steps": (GuidanceInterval(), TokenDownsampling()),
     "Larger": (DeepShrink(), HiDiffusion(raunet=False)),
     "Larger, few steps": (GuidanceInterval(), HiDiffusion()),
@@ -98,6 +99,14 @@ class Presets:
             return Preset(name, selection_of(BUILT_IN[name]))
         path = self._existing(name)
         return Preset(path.stem, read_file(path).selection)
+
+    def kept_as(self, name: Any) -> str:
+        """The name of the folder's preset that `name` means; empty where there is none."""
+        try:
+            name = checked_name(name)
+        except PresetError:
+            return ""
+        return name if not _is_built_in(name) and self._path(name).is_file() else ""
 
     def save(self, name: Any, selection: Selection) -> str:
         """Keep a selection under a name; a preset of exactly that name is replaced. Returns the name as it is kept.

@@ -82,7 +82,7 @@ def knobs_in_line(name: str, line: Any) -> dict[str, Any]:
 
 
 def summary(configs: Iterable[Config]) -> str:
-    """What is on, in one line: `skip middle · FreeU 0-0.8`; empty when nothing is."""
+    """What is on, in one line: `Skip blocks middle · FreeU 0-0.8`; empty when nothing is."""
     return " · ".join(config.summary() for config in configs if not config.neutral)
 
 

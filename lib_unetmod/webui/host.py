@@ -16,8 +16,8 @@ from modules import devices, processing, shared
 from torch import Tensor, nn
 
 from ..core.run import Guidance
-from ..core.target import TRAINED, Target
-from ..core.unet_map import UNetMap, UnsupportedUNet, inspect_unet
+from ..core.unet_map import UnsupportedUNet, inspect_unet
+from .upcoming_picture import Loaded
 
 try:
     from modules import sd_models
@@ -74,15 +74,19 @@ def _trained_size_of(model: Any) -> int | None:
     return 512 if of_sd2 else None
 
 
-def sight(width: float, height: float) -> tuple[UNetMap, Target] | None:
-    """The loaded U-Net and a picture of `width` and `height` pixels beside its trained size; None where none is loaded."""
+def loaded() -> Loaded:
+    """What is known before a picture is drawn, without loading anything."""
     # Asking `shared` for a model that is not loaded yet would load it, and the page would stand still meanwhile.
     model = getattr(getattr(sd_models, "model_data", None), "sd_model", None)
+    known = {
+        # Forge and its kin leave the negative prompt's rows out there themselves.
+        "guides_at_one": not hasattr(model, "forge_objects"),
+        "exact_steps": bool(_setting("img2img_fix_steps", False)),
+    }
     try:
-        unet = inspect_unet(_unet_of(model))
+        return Loaded(inspect_unet(_unet_of(model)), _trained_size_of(model), **known)
     except UnsupportedUNet:
-        return None
-    return unet, Target(_trained_size_of(model) or TRAINED[unet.family], round(height), round(width))
+        return Loaded(**known)
 
 
 def presets_folder() -> Path:

@@ -14,18 +14,15 @@ from typing import Any
 import gradio as gr
 from modules import script_callbacks, scripts
 
-from ..core.target import Target
-from ..core.unet_map import UNetMap
+from ..core.upcoming_picture import UpcomingPicture
 from ..settings.presets import Presets
 from . import controls, host, settings
 from .defaults_row import DefaultsRow
 from .infotext import Restore
 from .panel import Panel
-from .sight import Sight, hires_size, value_of
+from .upcoming_picture import PictureControls, ids_of, picture_of
 
 TABS = ("txt2img", "img2img")
-#: Ends of the ids of the page's controls that say how large the last pass will be.
-_SIZES = ("width", "height", "hr-checkbox", "hr_scale", "hr_resize_x", "hr_resize_y")
 
 
 class Page:
@@ -37,10 +34,10 @@ class Page:
         self._defaults: DefaultsRow | None = None
         self._missing: list[Callable[[], None]] = []
         script_callbacks.on_ui_tabs(self._settings_made)
-        self._sizes: dict[str, gr.components.Component] = {}
+        self._seen: dict[str, gr.components.Component] = {}
         for tab in TABS:
-            for name in _SIZES:
-                script.on_after_component(partial(self._note_size, name), elem_id=f"{tab}_{name}")
+            for elem_id in ids_of(tab).values():
+                script.on_after_component(partial(self._note_control, elem_id), elem_id=elem_id)
             script.on_after_component(self._at_seed, elem_id=f"{tab}_subseed_show")
             script.on_before_component(self._under_seed, elem_id=f"{tab}_seed_extras")
             script.on_before_component(self._at_the_end, elem_id=f"{tab}_gallery")
@@ -71,14 +68,14 @@ class Page:
         if self.panel is not None:
             self._render(self.panel.render_accordion)
 
-    def _note_size(self, name: str, seen: Any) -> None:
-        self._sizes[name] = seen.component
+    def _note_control(self, elem_id: str, seen: Any) -> None:
+        self._seen[elem_id] = seen.component
 
     def _at_the_end(self, _component: Any) -> None:
         if self.panel is not None:
             for render in list(self._missing):
                 self._render(render)
-            self.panel.wire(self._sight())
+            self.panel.wire(self._picture())
 
     def _settings_made(self) -> list[Any]:
         # Called when tabs are asked for, of which we have none: the Settings page is made by then, and not on show yet.
@@ -91,20 +88,17 @@ class Page:
             self._missing.remove(render)
             render()
 
-    def _sight(self) -> Sight | None:
-        names = [name for name in _SIZES if name in self._sizes]
-        if names[:2] != ["width", "height"]:
+    def _picture(self) -> PictureControls | None:
+        tab = next((tab for tab in TABS if f"{tab}_width" in self._seen), None)
+        if tab is None:
             return None
+        # Only one tab's components are made between the script's controls and its gallery.
+        found = {name: self._seen[elem_id] for name, elem_id in ids_of(tab).items() if elem_id in self._seen}
 
-        def read(*values: Any) -> tuple[UNetMap, Target] | None:
-            shown = dict(zip(names, values, strict=False))
-            width, height = (value_of(shown.get(side), 512) for side in ("width", "height"))
-            if shown.get("hr-checkbox"):
-                scale, *sides = (value_of(shown.get(name), 0) for name in ("hr_scale", "hr_resize_x", "hr_resize_y"))
-                width, height = hires_size(width, height, scale or 2.0, *sides)
-            return host.sight(width, height)
+        def read(*values: Any) -> UpcomingPicture:
+            return picture_of(tab, dict(zip(found, values, strict=False)), host.loaded())
 
-        return Sight([self._sizes[name] for name in names], read)
+        return PictureControls(list(found.values()), read)
 
 
 def _panel(elem_id: Callable[[str], str], defaults: settings.Defaults, row: DefaultsRow) -> Panel:

@@ -14,16 +14,17 @@ from typing import Any
 import gradio as gr
 from gradio.context import Context
 
-from ..core.config import SHARED_KNOBS, Config, knobs
-from ..core.knobs import ConfigError
+from ..core.config import SHARED_KNOBS, knobs
 from ..core.registry import Method
 from ..settings.measured import measured, verdict
 from ..settings.presets import Presets
 from ..settings.selection import Selection
 from . import controls, counting
+from .chip import summarise, summary_chip, upcoming
 from .defaults_row import DefaultsRow
 from .preset_row import PresetRow
-from .sight import Sight
+from .quick_row import QuickRow
+from .upcoming_picture import PictureControls
 
 TITLE = "UNet Mod"
 #: The accordion's own words: the name stands beside the switch, in sight just above.
@@ -58,6 +59,7 @@ class Panel:
                 control = controls.knob_control(method, knob, self._values[name], elem_id(name))
             control.do_not_save_to_config = defaults is not None
             self._by_name[name] = control
+        self._quick = QuickRow(elem_id)
         self._presets = PresetRow(elem_id, presets) if presets else None
         self._defaults_row = defaults_row
         self._off = gr.HTML(elem_classes=["unetmod-chip"], render=False)
@@ -98,6 +100,7 @@ class Panel:
             with gr.Accordion(
                 METHODS_TITLE, open=False, elem_id=self._elem_id("accordion"), elem_classes=["unetmod-accordion"]
             ) as accordion:
+                self._quick.render()
                 if self._presets:
                     self._presets.render()
                 for group in dict.fromkeys(method.group for method in controls.ordered_methods()):
@@ -107,29 +110,36 @@ class Panel:
         for container in (panel, accordion):
             container.do_not_save_to_config = True
 
-    def wire(self, sight: Sight | None = None) -> None:
-        """Connect the events; once, inside the Blocks, after rendering. With `sight` the summary shows what autos choose."""
-        sized = list(sight.controls) if sight else []
+    def wire(self, picture: PictureControls | None = None) -> None:
+        """Connect the events; once, inside the Blocks, after rendering.
+
+        With `picture` chips and buttons go by what the page's own controls say of the next picture.
+        """
+        of_page = list(picture.controls) if picture else []
+        chips = list(self._chips.values())
         # When the page opens, the controls may show what the WebUI set after they were made.
         show_off = {controls.JS: f"(on) => on ? '' : `{_SWITCH_OFF}`"}
         Context.root_block.load(None, [self.switch], [self._off], **show_off)
         self.switch.change(None, [self.switch], [self._off], **show_off)
-        Context.root_block.load(
-            self._summarise_all(sight), [*self.components, *sized], list(self._chips.values()), **controls.QUIET
-        )
+        everything = [*self.components, *of_page]
+        Context.root_block.load(self._summarise_all(picture), everything, chips, **controls.QUIET)
+        latest = {controls.JS: _latest_only(self._elem_id("picture"), len(everything))}
+        for control in of_page:
+            control.change(self._summarise_all(picture), everything, chips, **latest, **controls.QUIET)
+        self._quick.wire(self._by_name, picture)
         if self._presets:
-            self._presets.wire(self._by_name)
+            self._presets.wire(self._by_name, picture)
         if self._defaults_row:
             self._defaults_row.wire(self._by_name)
         self._wire_counting()
         for method in controls.ordered_methods():
             toggle, *_ = own = self._controls_of(method)
-            inputs = [*own, *sized] if _depends_on_sight(method) else own
+            inputs = [*own, *of_page]
             ticked_turns_on = {controls.JS: "(ticked, on) => ticked || on"}
             toggle.input(None, [toggle, self.switch], [self.switch], **ticked_turns_on)
             latest = {controls.JS: _latest_only(toggle.elem_id, len(inputs))}
-            for control in inputs:
-                control.change(summarise(method, sight), inputs, [self._chips[method.name]], **latest, **controls.QUIET)
+            for control in own:
+                control.change(summarise(method, picture), inputs, [self._chips[method.name]], **latest, **controls.QUIET)
 
     @staticmethod
     def selection(values: Any, defaults: Selection | None = None) -> tuple[bool, Selection]:
@@ -153,13 +163,13 @@ class Panel:
     def _controls_of(self, method: Method) -> list[gr.components.Component]:
         return [self._by_name[method.name], *(self._by_name[f"{method.name}.{knob.name}"] for knob in knobs(method.config))]
 
-    def _summarise_all(self, sight: Sight | None) -> Callable[..., Any]:
+    def _summarise_all(self, picture: PictureControls | None) -> Callable[..., Any]:
         async def summarise_all(*values: Any) -> dict[gr.HTML, str]:
             shown = dict(zip(self._by_name.values(), values, strict=False))
-            sizes = values[len(shown) :]
+            drawn = upcoming(picture, values[len(shown) :])
             return {
                 self._chips[method.name]: summary_chip(
-                    method, [*(shown[control] for control in self._controls_of(method)), *sizes], sight
+                    method, [shown[control] for control in self._controls_of(method)], drawn
                 )
                 for method in controls.ordered_methods()
             }
@@ -228,52 +238,3 @@ def _latest_only(key: str, count: int) -> str:
     Dragging a slider would otherwise send dozens of requests, and gradio 3 may show an earlier answer last.
     """
     return f"(...v) => (window.unetmodLatest || ((key, v) => v))({json.dumps(key)}, v.slice(0, {count}))"
-
-
-def summarise(method: Method, sight: Sight | None = None) -> Callable[..., Any]:
-    """The event function that writes a method's part of the summary from its toggle, its knobs and the page's sizes.
-
-    It is a coroutine so that gradio runs it on its event loop: requests are answered in the order in which they came.
-    """
-
-    async def write(*values: Any) -> str:
-        return summary_chip(method, list(values), sight)
-
-    return write
-
-
-def summary_chip(method: Method, values: list[Any], sight: Sight | None = None) -> str:
-    """What a method's toggle and knobs amount to: a few words or a complaint; nothing when it is not ticked.
-
-    `values` are those of the toggle, the knobs and, after them, the controls of `sight`.
-    """
-    if not values[0]:
-        return ""
-    names = [knob.name for knob in knobs(method.config)]
-    try:
-        config = method.config.from_values(
-            {name: value for name, value in zip(names, values[1:], strict=False) if value is not None}
-        )
-    except ConfigError as error:
-        return f"<span class='unetmod-wrong'>{escape(str(error))}</span>"
-    if config.neutral:
-        return f"<span class='unetmod-idle'>{escape(method.title)}: changes nothing</span>"
-    return _chip_at_size(config, sight if _depends_on_sight(method) else None, values[1 + len(names) :])
-
-
-def _depends_on_sight(method: Method) -> bool:
-    """Whether its settings can leave something to the U-Net and the picture's size."""
-    return method.config.settled is not Config.settled
-
-
-def _chip_at_size(config: Config, sight: Sight | None, sizes: list[Any]) -> str:
-    seen = sight.read(*sizes) if sight and sizes else None
-    if seen is None:
-        return f"<span>{escape(config.summary())}</span>"
-    unet, target = seen
-    reason = config.held_back(target)
-    if reason:
-        words = f"{type(config).title}: not at {target.width}x{target.height}"
-        return f"<span class='unetmod-idle' title='{escape(reason)}'>{escape(words)}</span>"
-    words = f"auto: {config.settled(unet, target).summary()}" if config.automatic else config.summary()
-    return f"<span>{escape(words)}</span>"

@@ -25,7 +25,8 @@ from lib_unetmod.settings.presets import BUILT_IN
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 ROOT = Path(__file__).parents[2]
 WIDE, PHONE = {"width": 1366, "height": 768}, {"width": 412, "height": 900}
-LARGER = [method_of(config).title for config in BUILT_IN["Larger"]]
+LARGER, DETAIL = ([method_of(config).title for config in BUILT_IN[name]] for name in ("Larger", "More detail"))
+SKIP = METHODS["skip_blocks"].title
 
 
 def _chromium(browsers: Any) -> str:
@@ -77,6 +78,8 @@ class Page:
         self.tab = browser.new_page(viewport=size)
         self.tab.set_default_timeout(60_000)
         self.wrong: list[str] = []
+        self.asked: list[str] = []
+        self.tab.on("dialog", self._agree)
         self.tab.on("pageerror", lambda error: self.wrong.append(str(error)))
         self.tab.on("request", lambda request: self._note(request.url, address))
         if script:
@@ -96,7 +99,26 @@ class Page:
     def tick(self, name: str) -> None:
         self.tab.check(f"#unetmod_{name} input")
 
+    def _agree(self, dialog: Any) -> None:
+        self.asked.append(dialog.message)
+        dialog.accept()
+
+    def manage_presets(self) -> None:
+        """Open the folded presets, and the line that saves and shares them."""
+        self.tab.click(".unetmod-presets > .label-wrap")
+        self.tab.check("#unetmod_preset_edit input")
+
+    def set(self, **values: float) -> None:
+        for label, value in values.items():
+            self.tab.get_by_label(f"number input for {label}", exact=True).fill(str(value))
+        self.tab.keyboard.press("Tab")
+
+    def press(self, button: str) -> None:
+        self.tab.click(f"#unetmod_quick_{button}")
+
     def choose(self, preset: str) -> None:
+        if not self.tab.is_visible("#unetmod_preset input"):
+            self.tab.click(".unetmod-presets > .label-wrap")
         self.tab.click("#unetmod_preset input")
         self.tab.get_by_role("option", name=preset, exact=True).click()
 
@@ -157,11 +179,11 @@ def test_a_tick_shows_its_knobs_and_its_chip_and_turns_the_switch_on(page: Page)
     page.until_chip("Skip blocks: changes nothing")
     assert page.on and page.tab.is_visible(knob)
     page.tab.check(f"{knob} input")
-    page.until_chip("skip middle")
+    page.until_chip("Skip blocks middle")
     page.tab.uncheck("#unetmod_switch input")
     page.until_chip("off")
     page.tab.uncheck("#unetmod_skip_blocks input")
-    page.until("() => !document.querySelector('.unetmod-summary').innerText.includes('skip')")
+    page.until("() => !document.querySelector('.unetmod-summary').innerText.includes('Skip')")
     assert not page.tab.is_visible(knob)
 
 
@@ -203,16 +225,37 @@ def test_a_preset_loads_when_it_is_chosen(page: Page) -> None:
     page.until_chip("Skip blocks")
     page.tab.uncheck("#unetmod_switch input")
     page.choose("Larger")
+    page.said("Nothing was set")  # at the model's own size
+    assert page.ticked == [SKIP]
+    page.set(Width=256, Height=256)
+    page.choose("Larger")
     page.until_ticked(LARGER)
     page.until("() => document.querySelector('#unetmod_switch input').checked")
-    page.until_chip(LARGER[0])
+    page.until_chip("Deep Shrink")
+
+
+def test_a_button_sets_what_fits_the_page_and_chips_follow_it(page: Page) -> None:
+    page.open()
+    page.press("larger")
+    page.until("() => document.querySelector('#unetmod_quick_said').innerText.includes('own size')")
+    assert page.ticked == [] and not page.on
+    page.press("faster")
+    page.until_ticked(["DeepCache"])
+    page.until_chip("DeepCache 2")
+    page.set(Steps=6)
+    page.until_chip("DeepCache: nothing to do at 6 steps")
+    page.set(Steps=20)
+    page.until_chip("DeepCache 2")
+    page.press("clear")
+    page.until_ticked([])
+    page.until("() => !document.querySelector('#unetmod_switch input').checked")
 
 
 def test_a_preset_is_saved_renamed_shared_and_deleted(page: Page, folder: Path) -> None:
     page.open()
     page.tick("skip_blocks")
     page.tab.check("#unetmod_skip_blocks_middle input")
-    page.tab.check("#unetmod_preset_edit input")
+    page.manage_presets()
     page.name("Mine", "save")
     page.said("Saved: Mine")
     held = {"name": "Mine", "methods": {"skip_blocks": {"middle": True}}}
@@ -225,22 +268,23 @@ def test_a_preset_is_saved_renamed_shared_and_deleted(page: Page, folder: Path) 
     page.said("Renamed: Mine too")
     assert [path.name for path in folder.iterdir()] == ["Mine too.json"]
     page.tab.uncheck("#unetmod_skip_blocks input")
-    page.choose("Larger")
-    page.until_ticked(LARGER)
+    page.choose("More detail")
+    page.until_ticked(DETAIL)
     page.choose("Mine too")
-    page.until_ticked(["Skip blocks"])
+    page.until_ticked([SKIP])
+    assert page.asked == []
     page.tab.click("#unetmod_preset_delete")
     page.said("Deleted: Mine too")
-    assert list(folder.iterdir()) == []
+    assert list(folder.iterdir()) == [] and page.asked == ["Delete the preset Mine too?"]
 
 
 def test_a_wrong_file_is_refused_with_a_sentence_and_changes_nothing(page: Page, folder: Path, tmp_path: Path) -> None:
     page.open()
     page.tick("skip_blocks")
     page.tab.check("#unetmod_skip_blocks_middle input")
-    page.until_chip("skip middle")
+    page.until_chip("Skip blocks middle")
     page.tab.uncheck("#unetmod_switch input")
-    page.tab.check("#unetmod_preset_edit input")
+    page.manage_presets()
     (tmp_path / "wrong.json").write_text('{"name": "Wrong", "methods": {"skip_blocks": {"levels": 99}}}')
     page.bring(tmp_path / "wrong.json")
     assert "'wrong.json' is refused. SkipBlocks: levels is 99" in page.said("levels is 99")
@@ -250,7 +294,7 @@ def test_a_wrong_file_is_refused_with_a_sentence_and_changes_nothing(page: Page,
     assert page.tab.locator("#unetmod_preset_said img").count() == 0
     page.name("../mine", "save")
     page.said("'/'")
-    assert not page.on and page.ticked == ["Skip blocks"] and "skip middle" in page.chips
+    assert not page.on and page.ticked == [SKIP] and "Skip blocks middle" in page.chips
     assert not folder.exists()
     (tmp_path / "right.json").write_text('{"name": "Right", "methods": {"hyper_tile": {"tile": 128}}}')
     page.bring(tmp_path / "right.json")
@@ -273,7 +317,7 @@ def test_the_button_draws_two_pictures(page: Page) -> None:
     plain, modified = page.tab.eval_on_selector_all(".unetmod-picture img", "all => all.map(one => one.src)")
     assert page.tab.request.get(plain).body() != page.tab.request.get(modified).body()
     assert "PSNR" in page.tab.inner_text("#results")
-    assert "skip middle" in page.tab.input_value("#used textarea")
+    assert "Skip blocks middle" in page.tab.input_value("#used textarea")
 
 
 def test_labels_are_shortened_in_the_webuis_language_too(browser: Any, address: str) -> None:

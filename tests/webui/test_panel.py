@@ -18,11 +18,11 @@ import unets
 from lib_unetmod import inspect_unet
 from lib_unetmod.core.config import SHARED_KNOBS, knobs
 from lib_unetmod.core.registry import METHODS, Method
-from lib_unetmod.core.target import Target
 from lib_unetmod.settings.measured import measured
 from lib_unetmod.settings.selection import configs_of
-from lib_unetmod.webui.panel import Panel, summary_chip
-from lib_unetmod.webui.sight import Sight, hires_size
+from lib_unetmod.webui.chip import summary_chip
+from lib_unetmod.webui.panel import Panel
+from lib_unetmod.webui.upcoming_picture import Loaded, picture_of
 
 SKIP = METHODS["skip_blocks"]
 SKIP_KNOBS = [knob.name for knob in knobs(SKIP.config)]
@@ -66,7 +66,7 @@ def test_page_is_served_with_every_control(version: str) -> None:
 def test_ticked_method_is_summed_up(version: str) -> None:
     unticked, neutral, changed = reported(version)["summaries"]["skip_blocks"]
     assert (unticked, neutral) == ("", "<span class='unetmod-idle'>Skip blocks: changes nothing</span>")
-    assert changed == "<span>skip middle, in.4, out.7.res 0.25-1</span>"
+    assert changed == "<span>Skip blocks middle, in.4, out.7.res 0.25-1</span>"
     assert [chip for chip in reported(version)["at_load"] if chip] == [changed]
 
 
@@ -91,9 +91,26 @@ def test_a_preset_that_is_refused_says_so_and_changes_nothing(version: str) -> N
 
 
 @pytest.mark.parametrize("version", [*gradio_versions.VERSIONS, gr.__version__])
+def test_a_button_sets_its_choice_and_says_so_and_clear_unticks_all(version: str) -> None:
+    faster, larger, detail, clear = reported(version)["buttons"]
+    assert faster["switch"] and faster["deep_cache"] and faster["deep_cache.interval"] == 2
+    assert [name for name in METHODS if faster[name]] == [
+        "deep_cache"
+    ] and "Set: DeepCache, every 2nd step in full." in faster["said"]
+    assert {name for name in METHODS if larger[name]} == {"deep_shrink", "hi_diffusion"} and "Set: " in larger["said"]
+    assert {name for name in METHODS if detail[name]} == {"free_u", "cd_tuner"} and "Set: " in detail["said"]
+    assert clear == {"switch": False, **dict.fromkeys(METHODS, False), "said": ""}
+
+
+@pytest.mark.parametrize("version", [*gradio_versions.VERSIONS, gr.__version__])
+def test_what_would_lose_a_preset_is_asked_first(version: str) -> None:
+    assert reported(version)["questions"] == [["Replace the preset Mine?"], ["Delete the preset Mine?"]]
+
+
+@pytest.mark.parametrize("version", [*gradio_versions.VERSIONS, gr.__version__])
 def test_presets_are_no_arguments_and_stay_out_of_ui_config(version: str) -> None:
     assert reported(version)["kept out of ui-config"]
-    assert not [control for control in reported(version)["controls"] if "unet_mod_preset" in control["id"]]
+    assert not [one for one in reported(version)["controls"] if "_preset" in one["id"] or "_quick" in one["id"]]
 
 
 @pytest.mark.parametrize("version", [*gradio_versions.VERSIONS, gr.__version__])
@@ -201,35 +218,50 @@ def test_wrong_settings_are_said_in_the_summary_and_nothing_is_markup() -> None:
 SHRINK = METHODS["deep_shrink"]
 
 
-def chip_at(width: int, height: int, method: Method = SHRINK, **values: Any) -> str:
-    """A method's part of the summary on a page of this size, with SD1's U-Net loaded."""
+def chip_at(width: int, height: int, method: Method = SHRINK, page: dict[str, Any] | None = None, **values: Any) -> str:
+    """A method's chip on a page of this size, with SD1's U-Net loaded; `page` are other controls of it."""
     knobs_of = {**method.config().values(), **values}
-    sight = Sight([], lambda *size: (inspect_unet(unets.sd1()), Target(512, size[1], size[0])))
-    return summary_chip(method, [True, *(knobs_of[knob.name] for knob in knobs(method.config)), width, height], sight)
+    shown = {"width": width, "height": height, "sampler": "Euler", **(page or {})}
+    drawn = picture_of("img2img" if "denoising" in shown else "txt2img", shown, Loaded(inspect_unet(unets.sd1())))
+    return summary_chip(method, [True, *(knobs_of[knob.name] for knob in knobs(method.config))], drawn)
 
 
-def test_summary_tells_what_autos_choose_at_the_pages_size() -> None:
-    assert chip_at(1024, 1024) == "<span>auto: Deep Shrink 1/2 at block 3 0-0.35</span>"
-    assert chip_at(1024, 512).startswith("<span>auto: Deep Shrink 1/2x1 at block 3")
+def test_chip_tells_what_autos_choose_at_the_pages_size() -> None:
+    assert chip_at(1024, 1024) == "<span>Deep Shrink 1/2 at block 3 0-0.35 (auto)</span>"
+    assert chip_at(1024, 512).startswith("<span>Deep Shrink 1/2x1 at block 3")
     by_hand = chip_at(1024, 1024, auto=False, block=4, end=0.2)
     assert by_hand == "<span>Deep Shrink 1/2 at block 4 0-0.2</span>"
     near = chip_at(512, 768)
-    assert "unetmod-idle" in near and "Deep Shrink: not at 512x768" in near and "lower above" in near
+    assert "unetmod-idle" in near and ">Deep Shrink: nothing to do at 512x768<" in near and "lower above" in near
 
 
-def test_summary_tells_which_preset_the_family_takes() -> None:
+def test_chip_tells_which_preset_the_family_takes() -> None:
     free_u = METHODS["free_u"]
-    assert chip_at(512, 512, free_u) == "<span>auto: FreeU v2 b1 1.5 b2 1.6 s1 0.9 s2 0.2</span>"
-    assert chip_at(512, 512, free_u, b1=1.1) == "<span>auto: FreeU v2 b1 1.1 b2 1.6 s1 0.9 s2 0.2</span>"
+    assert chip_at(512, 512, free_u) == "<span>FreeU v2 b1 1.5 b2 1.6 s1 0.9 s2 0.2 (auto)</span>"
+    assert chip_at(512, 512, free_u, b1=1.1) == "<span>FreeU v2 b1 1.1 b2 1.6 s1 0.9 s2 0.2 (auto)</span>"
     assert chip_at(512, 512, free_u, preset="SD1.4") == "<span>FreeU v2 SD1.4</span>"
     assert chip_at(512, 512, free_u, b1=1.1, b2=1.2, s1=1, s2=1) == "<span>FreeU v2 b1 1.1 b2 1.2 s1 1 s2 1</span>"
 
 
-def test_size_of_hires_fix() -> None:
-    assert hires_size(512, 768, 2.0, 0, 0) == (1024, 1536)
-    assert hires_size(512, 768, 2.0, 1024, 0) == (1024, 1536)
-    assert hires_size(512, 768, 2.0, 0, 1152) == (768, 1152)
-    assert hires_size(512, 768, 2.0, 800, 600) == (800, 600)
+@pytest.mark.parametrize(
+    "name, page, words, why",
+    [
+        ("hyper_tile", {}, "HyperTile: nothing to do at 256x256", "smaller than one and a half tiles of 256 px"),
+        ("guidance_interval", {"cfg": 7}, "Skip negative prompt: nothing to do at CFG 7", "acts at CFG 1"),
+        ("deep_cache", {"steps": 6}, "DeepCache: nothing to do at 6 steps", "reuses nothing"),
+        ("color_map", {"denoising": 0.5}, "Color map: nothing to do at denoising strength 0.5", "begins at 0.47"),
+    ],
+)
+def test_chip_is_grey_where_the_method_will_do_nothing(name: str, page: dict[str, Any], words: str, why: str) -> None:
+    chip = chip_at(256, 256, METHODS[name], page)
+    assert chip.startswith("<span class='unetmod-idle' title='") and f">{words}</span>" in chip and why in chip
+
+
+def test_chip_names_its_method_whatever_is_set() -> None:
+    for method in METHODS.values():
+        chip = chip_at(1024, 1024, method, {"cfg": 1, "steps": 20})
+        assert chip.startswith(f"<span>{method.config.short}") or f">{method.config.short}: changes nothing<" in chip
+    assert "level is 6" in chip_at(1024, 1024, auto=False, level=6)
 
 
 def test_what_was_measured_stands_under_the_knobs():

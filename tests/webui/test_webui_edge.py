@@ -162,6 +162,33 @@ def test_every_control_is_on_the_page(ids):
     assert len(place.infotext_fields) == len(place.paste_field_names) == len(returned)
 
 
+@pytest.mark.parametrize("missing", [(), ("txt2img_scheduler", "hr_sampler", "txt2img_hr-checkbox")])
+def test_the_page_tells_the_next_picture_by_the_controls_that_are_there(monkeypatch, missing):
+    values = {"txt2img_width": 640, "txt2img_height": 512, "txt2img_steps": 8, "txt2img_cfg_scale": 1}
+    values |= {"txt2img_sampling": "Euler", "txt2img_scheduler": "Karras", "hr_sampler": "Use same sampler"}
+    values |= {"txt2img_hr-checkbox": True, "txt2img_hr_scale": 2, "txt2img_denoising_strength": 0.5}
+    models = SimpleNamespace(model_data=SimpleNamespace(sd_model=None))
+    monkeypatch.setattr(host, "sd_models", models)
+    place = Place()
+    with gr.Blocks():
+        script_page = page.Page(place)
+        script_page.controls()
+        for elem_id in values.keys() - set(missing):
+            place.callbacks[elem_id](SimpleNamespace(component=gr.Textbox(elem_id=elem_id)))
+        picture = script_page._picture()
+    read = partial(picture.read, *(values[control.elem_id] for control in picture.controls))
+    assert read().unet is None
+    models.model_data.sd_model = loaded(fresh("sd1"))
+    drawn = read()
+    assert drawn.unet.family == "sd1" and [one.name for one in drawn.passes] == (
+        ["first"] if missing else ["first", "hires"]
+    )
+    assert drawn.last.size == ("640x512" if missing else "1280x1024")
+    assert (drawn.last.steps, drawn.last.cfg, drawn.last.guided) == (8, 1, True)
+    models.model_data.sd_model.forge_objects = SimpleNamespace(unet=SimpleNamespace(model=models.model_data.sd_model.model))
+    assert not read().last.guided
+
+
 def test_controls_follow_settings_and_are_kept_out_of_ui_config():
     shared.opts.data["unetmod_skip_blocks_levels"] = 2
     with gr.Blocks():

@@ -121,5 +121,5 @@ def test_one_bad_method_does_not_cost_the_others():
 
 
 def test_summary_names_what_is_on(probe):
-    assert summary([SkipBlocks(middle=True), probe(factor=2.0, end=0.8)]) == "skip middle · Probe 0-0.8"
+    assert summary([SkipBlocks(middle=True), probe(factor=2.0, end=0.8)]) == "Skip blocks middle · Probe 0-0.8"
     assert summary([SkipBlocks()]) == ""

@@ -33,6 +33,7 @@ from ...core.patching import Edit
 from ...core.registry import method
 from ...core.run import Finishing, Run
 from ...core.unet_map import UNetMap
+from ...core.upcoming_picture import Idle, UpcomingPass, UpcomingPicture
 from ...parts.convolution.affine import rescaled
 from ...parts.latents.latent_colors import colors_of
 
@@ -54,6 +55,8 @@ def _finish(label: str, help: str) -> Any:
 @dataclass(frozen=True, kw_only=True)
 class CDTuner(Config):
     """Sliders as in CD-Tuner, 0 = as it is. Start and end hold for detail and contrast."""
+
+    short = "CD-Tuner"
 
     detail1: float = _detail(
         3.0, "Detail 1", "Above 0 adds detail and noise, below 0 flattens; early steps also change the composition. 0 = off."
@@ -120,7 +123,7 @@ class CDTuner(Config):
             return elsewhere
         return hires * enlargement if self.hires_scaling else hires
 
-    def summary(self) -> str:
+    def details(self) -> str:
         values = {
             "detail": (self.detail1, self.detail2),
             "contrast": (self.contrast, self.contrast2),
@@ -129,8 +132,16 @@ class CDTuner(Config):
             "saturation": (self.saturation, self.saturation2),
         }
         parts = [f"{name} {'/'.join(f'{one:g}' for one in ones)}" for name, ones in values.items() if any(ones)]
-        window = "" if self.window.always else f" {self.start:g}-{self.end:g}"
-        return f"{', '.join(parts) or 'CD-Tuner'}{window}"
+        return ", ".join(parts)
+
+    def idle_in(self, one: UpcomingPass, upcoming: UpcomingPicture) -> Idle | None:
+        # The finished picture is changed wherever the range lies.
+        return None if self._on_the_finished and one is upcoming.last else super().idle_in(one, upcoming)
+
+    def idle_at(self, reached: tuple[float, ...] | None, one: UpcomingPass, unet: UNetMap | None) -> Idle | None:
+        if self.contrast or any(self.detail(number, one.name, 1.0) for number in (1, 2)):
+            return None
+        return Idle(f"in {one.title}", f"{self.short} has no values for {one.title}.")
 
 
 # Inside the caches: where they leave the first convolution out, so is its edit.

@@ -49,6 +49,8 @@ _SECOND_PASS = 0.25
 class ColorMap(Config):
     """Which parts of the picture are pushed toward which colours, and how far."""
 
+    short = "Color map"
+
     regions: str = knob(
         "1,1",
         "Regions",
@@ -112,8 +114,8 @@ class ColorMap(Config):
     def changes_nothing(self) -> bool:
         return not self.strength or all(color == parse_color("none") for _, color in self.areas())
 
-    def summary(self) -> str:
-        return f"colours {self.colors}{'' if self.window.always else f' {self.start:g}-{self.end:g}'}"
+    def details(self) -> str:
+        return self.colors
 
 
 # Inside the guidance rows, so that it knows which rows are left, and outside what adds rows of its own.

@@ -35,6 +35,7 @@ from ...core.registry import method
 from ...core.run import Run
 from ...core.target import Target
 from ...core.unet_map import Block, UNetMap
+from ...core.upcoming_picture import Idle, UpcomingPass
 from ...parts.maps.low_frequencies import scaled_frequencies
 
 #: Channels of each stage's backbone over the U-Net's width, by which the publication knows its stages.
@@ -117,6 +118,8 @@ def _cutoff(stage: int) -> float:
 class FreeU(Config):
     """Factors of three stages, the deepest first, or the preset that has them."""
 
+    short = "FreeU"
+
     version: int = knob(
         2,
         "Version",
@@ -171,12 +174,16 @@ class FreeU(Config):
     def changes_nothing(self) -> bool:
         return not any(stage.acts for stage in self.stages)
 
-    def summary(self) -> str:
+    def details(self) -> str:
         factors = {name: getattr(self, name) for name in ("b1", "b2", "s1", "s2", "b3", "s3")}
         told = [name for name, value in factors.items() if value != (1 if name in ("b3", "s3") else BY_PRESET)]
         words = [self.preset] * self._by_preset + [f"{name} {factors[name]:g}" for name in told]
-        window = "" if self.window.always else f" {self.start:g}-{self.end:g}"
-        return f"FreeU v{self.version} {' '.join(words)}{window}"
+        return f"v{self.version} {' '.join(words)}"
+
+    def idle_at(self, reached: tuple[float, ...] | None, one: UpcomingPass, unet: UNetMap | None) -> Idle | None:
+        if reached is None or any(stage.weakened(self.strength(now)).acts for stage in self.stages for now in reached):
+            return None
+        return Idle(f"at {one.steps} steps", f"At the sampling steps in its range {self.short} has no strength yet.")
 
     @property
     def _by_preset(self) -> bool:

@@ -29,6 +29,7 @@ from ...core.schedule import Window
 from ...core.size import Size
 from ...core.target import Target
 from ...core.unet_map import Block, UNetMap
+from ...core.upcoming_picture import Idle, UpcomingPass
 from ...parts.maps.hand_over import handed_over
 from ...parts.maps.resize import RESIZE_METHODS
 from ...parts.maps.shrunken import ShrunkenWalk, Stage
@@ -54,6 +55,8 @@ _LEAST = 0.25
 @dataclass(frozen=True, kw_only=True)
 class DeepShrink(LargeConfig):
     """Where the map is shrunk, by how much, until when, and where it grows again."""
+
+    short = "Deep Shrink"
 
     block: int = knob(
         3,
@@ -202,13 +205,21 @@ class DeepShrink(LargeConfig):
     def changes_nothing(self) -> bool:
         return not (self.auto or _unless_neutral(self._first) or self.two_stages)
 
-    def summary(self) -> str:
+    def details(self) -> str:
         if self.auto:
-            return "Deep Shrink auto"
+            return "auto"
         where = f"level {self.level}" if self.level else f"block {self.block}"
         second = f", then {_in_words(self._second)} to {self.second_end:g}" if self.two_stages else ""
         window = "" if self.start <= 0 and self.end >= 1 else f" {self.start:g}-{self.end:g}"
-        return f"Deep Shrink {_in_words(self._first)} at {where}{window}{second}"
+        return f"{_in_words(self._first)} at {where}{window}{second}"
+
+    def range_in_words(self) -> str:
+        return ""  # that of the first stage stands in the details
+
+    def idle_at(self, reached: tuple[float, ...] | None, one: UpcomingPass, unet: UNetMap | None) -> Idle | None:
+        if reached is None or self.auto or any(self.stage(progress) for progress in reached):
+            return None
+        return Idle(f"at {one.steps} steps", f"No sampling step falls where {self.short} divides by anything but 1.")
 
     def settled(self, unet: UNetMap, target: Target) -> DeepShrink:
         if self.auto:

@@ -52,6 +52,7 @@ from ...core.run import Run
 from ...core.schedule import Window
 from ...core.target import Target
 from ...core.unet_map import Block, UNetMap
+from ...core.upcoming_picture import Idle, UpcomingPass
 from ...parts.attention.shifted_windows import in_moving_windows
 from ...parts.maps.hand_over import HandOver, handed_over
 from ...parts.maps.resize import resize
@@ -67,6 +68,8 @@ _LONGER = 1.3
 @dataclass(frozen=True, kw_only=True)
 class HiDiffusion(LargeConfig):
     """Which halves of the method act, and where and when RAU-Net does."""
+
+    short = "HiDiffusion"
 
     above: float = redeclared(LargeConfig, "above", rarely=True)
     raunet: bool = knob(
@@ -154,11 +157,7 @@ class HiDiffusion(LargeConfig):
         strides_or_pools = self.raunet and (self.auto or self.conv_end > 0 or self.pool_end > self.pool_start)
         return not (self.windows or strides_or_pools)
 
-    def summary(self) -> str:
-        window = "" if self.window.always else f" {self.start:g}-{self.end:g}"
-        return f"HiDiffusion {self._halves()}{window}"
-
-    def _halves(self) -> str:
+    def details(self) -> str:
         if self.auto:
             return "auto" if self.raunet and self.windows else "RAU-Net auto" if self.raunet else "windows"
         strided = self.raunet and not self.conv_window.empty
@@ -194,6 +193,11 @@ class HiDiffusion(LargeConfig):
     def phase(self, progress: float) -> tuple[bool, bool]:
         """Whether RAU-Net strides, and whether it pools."""
         return self.conv_window.holds(progress), self.pool_window.holds(progress)
+
+    def idle_at(self, reached: tuple[float, ...] | None, one: UpcomingPass, unet: UNetMap | None) -> Idle | None:
+        if reached is None or self.auto or self.windows or any(any(self.phase(progress)) for progress in reached):
+            return None
+        return Idle(f"at {one.steps} steps", f"No sampling step falls where {self.short} halves the map.")
 
     @property
     def conv_window(self) -> Window:

@@ -51,7 +51,8 @@ class LargeConfig(Config):
     def held_back(self, target: Target) -> str:
         if target.scale > self.above:
             return ""
+        size, times = f"{target.width}x{target.height}", f"{target.scale:.2g} times the trained size of {target.trained}"
         return (
-            f"{type(self).title} did nothing: {target.width}x{target.height} is {target.scale:.2g} times the trained size "
-            f"of {target.trained}, and it acts above {self.above:g}; lower above to act here."
+            f"{self.short or type(self).title} does nothing: {size} is {times}, and it acts above {self.above:g}; lower "
+            "above to act here."
         )

@@ -62,6 +62,8 @@ _KERNELS = {"off": 0, "5x5": 5, "7x7": 7}
 class ScaleCrafter(LargeConfig):
     """Which convolutions look how much further."""
 
+    short = "ScaleCrafter"
+
     dilation: float = knob(
         2.0,
         "Dilation",
@@ -142,12 +144,11 @@ class ScaleCrafter(LargeConfig):
     def changes_nothing(self) -> bool:
         return not self.auto and self.dilation == 1 and self.dilation_height in (0, 1)
 
-    def summary(self) -> str:
+    def details(self) -> str:
         down, across = self.axes
         how = "auto" if self.auto else f"{across:g}" if down == across else f"{across:g}x{down:g}"
         extra = "" if self.dispersed == "off" else f" {self.dispersed}"
-        window = "" if self.window.always else f" {self.start:g}-{self.end:g}"
-        return f"ScaleCrafter {how}{extra}{' damped' * self.noise_damped}{window}"
+        return f"{how}{extra}{' damped' * self.noise_damped}"
 
     @property
     def axes(self) -> Factors:

@@ -36,6 +36,8 @@ from ...parts.caching.reused_span import ReusedSpan
 class DeepCache(CadenceConfig):
     """Which blocks are reused, and how long."""
 
+    short = "DeepCache"
+
     # With a threshold `interval_at` asks for none of these.
     interval: int = redeclared(CadenceConfig, "interval", when="not threshold")
     last_interval: int = redeclared(CadenceConfig, "last_interval", when="not threshold")
@@ -70,10 +72,8 @@ class DeepCache(CadenceConfig):
     def changes_nothing(self) -> bool:
         return self.threshold == 0 and super().changes_nothing()
 
-    def summary(self) -> str:
-        window = "" if self.window.always else f" {self.start:g}-{self.end:g}"
-        how = f"below {self.threshold:g}" if self.threshold else f"{self.interval}"
-        return f"DeepCache {how}{window}"
+    def details(self) -> str:
+        return f"below {self.threshold:g}" if self.threshold else super().details()
 
     def interval_at(self, progress: float) -> float:
         return self.most_hits + 1.0 if self.threshold else super().interval_at(progress)

@@ -29,9 +29,7 @@ from ...parts.caching.reused_span import ReusedSpan
 class EncoderReuse(CadenceConfig):
     """How long the encoder's outputs are reused."""
 
-    def summary(self) -> str:
-        window = "" if self.window.always else f" {self.start:g}-{self.end:g}"
-        return f"encoder reuse {self.interval}{window}"
+    short = "Encoder reuse"
 
 
 @method(EncoderReuse, title="Faster Diffusion (encoder reuse)", benefit="A little faster at 20+ steps", at=Depth.CACHES)

@@ -33,6 +33,7 @@ from ...core.registry import method
 from ...core.run import Run
 from ...core.schedule import Window
 from ...core.unet_map import UNetMap
+from ...core.upcoming_picture import Idle, UpcomingPass
 
 _KEY = "conditional rows"
 
@@ -40,6 +41,8 @@ _KEY = "conditional rows"
 @dataclass(frozen=True, kw_only=True)
 class GuidanceInterval(Config):
     """Where the negative prompt counts."""
+
+    short = "Skip negative prompt"
 
     scale_one: bool = knob(
         True,
@@ -79,12 +82,21 @@ class GuidanceInterval(Config):
     def changes_nothing(self) -> bool:
         return not self.scale_one and self.interval.always
 
-    def summary(self) -> str:
-        parts = ["only the prompt at CFG 1"] * self.scale_one
-        if not self.interval.always:
-            parts = [f"guidance {self.guide_from:g}-{self.guide_to:g}"]
-        window = "" if self.window.always else f" {self.start:g}-{self.end:g}"
-        return f"{parts[0]}{window}" if parts else super().summary()
+    def details(self) -> str:
+        outside = f"outside {self.guide_from:g}-{self.guide_to:g}"
+        return "" if self.neutral else "at CFG 1" if self.interval.always else outside
+
+    def idle_at(self, reached: tuple[float, ...] | None, one: UpcomingPass, unet: UNetMap | None) -> Idle | None:
+        at_cfg = f"at CFG {one.cfg:g}"
+        if not one.guided:
+            return Idle(at_cfg, f"The negative prompt is left out at CFG {one.cfg:g} without {self.short} too.")
+        if self.interval.always:
+            idle = not self.leaves_out(one.cfg, 0.0)
+            return Idle(at_cfg, f"{self.short} acts at CFG 1; at {one.cfg:g} the negative prompt counts.") if idle else None
+        if reached is None or any(self.leaves_out(one.cfg, progress) for progress in reached):
+            return None
+        why = f"All sampling steps lie between {self.guide_from:g} and {self.guide_to:g}, where the negative prompt counts."
+        return Idle(f"at {one.steps} steps", why)
 
     def leaves_out(self, scale: float, progress: float) -> bool:
         """Whether unconditional rows do not count at this CFG scale and progress."""
@@ -143,11 +155,6 @@ def guidance_interval(config: GuidanceInterval, unet: UNetMap, run: Run) -> Iter
             run.note("No row is left out, because it is not said which rows are conditional (run.guidance).")
             return None
         if not config.leaves_out(guidance.scale, run.clock.progress):
-            if config.interval.always:
-                run.note(
-                    f"Guidance rows does nothing at CFG scale {guidance.scale:g}: set it to 1, or let guide_from and "
-                    "guide_to leave guidance out somewhere."
-                )
             return None
         if guidance.reason:
             run.note(guidance.reason)

@@ -38,6 +38,7 @@ from ...core.registry import method
 from ...core.run import Run
 from ...core.size import Size
 from ...core.unet_map import UNetMap
+from ...core.upcoming_picture import Idle, UpcomingPass
 from ...parts.attention.local_attention import attend_in, holds_maps
 from ...parts.attention.tiling import Cutter, Layout, counts_near, parts, tile_count
 from ...parts.attention.tokens import grid, note_grid
@@ -50,6 +51,8 @@ _MOST_LEVELS = 4
 @dataclass(frozen=True, kw_only=True)
 class HyperTile(Config):
     """How large the tiles are, where they are used and how they move."""
+
+    short = "HyperTile"
 
     tile: int = knob(
         256,
@@ -100,10 +103,26 @@ class HyperTile(Config):
     def changes_nothing(self) -> bool:
         return not (self.tile or self.vae_tile)
 
-    def summary(self) -> str:
-        tiles = [f"tiles {self.tile} px"] * bool(self.tile) + [f"VAE tiles {self.vae_tile} px"] * bool(self.vae_tile)
-        window = "" if self.window.always else f" {self.start:g}-{self.end:g}"
-        return f"{', '.join(tiles) or 'tiles off'}{window}"
+    def details(self) -> str:
+        tiles = [f"{self.tile} px"] * bool(self.tile) + [f"VAE {self.vae_tile} px"] * bool(self.vae_tile)
+        return ", ".join(tiles)
+
+    def idle_at(self, reached: tuple[float, ...] | None, one: UpcomingPass, unet: UNetMap | None) -> Idle | None:
+        if unet is None:
+            return None
+        maps = [(level, tile_in_tokens(self.tile, level)) for level in _levels(self, unet) if self.tile]
+        if self.vae_tile and (one.evaluations is None or self.window.holds(one.evaluations[-1])):
+            maps.append((1, max(_SMALLEST, self.vae_tile / _PIXELS)))
+        if any(layout_of(one.map_size(level), tile).tiles > 1 for level, tile in maps):
+            return None
+        if not maps:
+            return Idle("at its end", f"The picture is decoded after the last sampling step, where {self.short} has ended.")
+        smallest = min(filter(None, (self.tile, self.vae_tile)))
+        return Idle(
+            f"at {one.size}",
+            f"{one.size} is smaller than one and a half tiles of {smallest} px, so {self.short} does nothing: choose a "
+            "smaller tile.",
+        )
 
 
 @method(HyperTile, title="HyperTile", benefit="Faster from 1024 px", at=Depth.TILES)
@@ -117,16 +136,22 @@ def hyper_tile(config: HyperTile, unet: UNetMap, run: Run) -> Iterator[Edit]:
 
 
 def _tile_levels(config: HyperTile, unet: UNetMap, run: Run) -> Iterator[Edit]:
-    first = min((block.level for block in unet.blocks if block.transformer_blocks), default=1)
+    levels = _levels(config, unet)
     for block in unet.blocks:
-        if not first <= block.level < first + config.depth:
+        if block.level not in levels:
             continue
         for layer in block.of_kind("attn"):
             yield note_grid(layer, run)
         for inner in block.transformer_blocks:
             # Such a layer's first attention is a second cross-attention, whose context is the prompt.
             if not getattr(inner.module, "disable_self_attn", False):
-                yield Edit(inner.self_attention, _SelfAttention(config, block.level, block.level == first, run))
+                yield Edit(inner.self_attention, _SelfAttention(config, block.level, block.level == levels[0], run))
+
+
+def _levels(config: HyperTile, unet: UNetMap) -> range:
+    """The levels that are tiled: `depth` of them, from the first that has attention."""
+    first = min((block.level for block in unet.blocks if block.transformer_blocks), default=1)
+    return range(first, min(first + config.depth, unet.levels + 1))
 
 
 def layout_of(size: Size, tile: float, variations: int = 1, draw: Sequence[int] = (0, 0), shifted: bool = False) -> Layout:

@@ -39,6 +39,8 @@ from ...parts.blocks.skipped_span import SkippedSpan
 class SkipBlocks(Config):
     """What to leave out; everything here may be combined."""
 
+    short = "Skip blocks"
+
     middle: bool = knob(
         False,
         "Skip middle block",
@@ -70,12 +72,11 @@ class SkipBlocks(Config):
     def changes_nothing(self) -> bool:
         return not (self.middle or self.levels or self.blocks)
 
-    def summary(self) -> str:
+    def details(self) -> str:
         parts = ["middle"] * self.middle
         parts += [f"{self.levels} level{'s' * (self.levels > 1)}"] * bool(self.levels)
         parts += self.blocks if len(self.blocks) < 4 else [f"{len(self.blocks)} parts"]
-        window = "" if self.window.always else f" {self.start:g}-{self.end:g}"
-        return f"skip {', '.join(parts)}{window}"
+        return ", ".join(parts)
 
 
 @method(SkipBlocks, title="Skip U-Net blocks", benefit="Faster, with some quality loss", at=Depth.LEFT_OUT)

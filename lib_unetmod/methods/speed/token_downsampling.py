@@ -35,6 +35,8 @@ from ...parts.attention.tokens import grid, note_grid
 class TokenDownsampling(Config):
     """How much coarser keys and values are, level by level."""
 
+    short = "ToDo"
+
     factor: float = knob(
         2.0,
         "Factor",
@@ -56,10 +58,8 @@ class TokenDownsampling(Config):
     def changes_nothing(self) -> bool:
         return self.factor == 1 and self.factor_2 == 1
 
-    def summary(self) -> str:
-        window = "" if self.window.always else f" {self.start:g}-{self.end:g}"
-        second = "" if self.factor_2 == 1 else f"/{self.factor_2:g}"
-        return f"ToDo {self.factor:g}{second}{window}"
+    def details(self) -> str:
+        return f"{self.factor:g}" if self.factor_2 == 1 else f"{self.factor:g}/{self.factor_2:g}"
 
 
 @method(TokenDownsampling, title="Token downsampling (ToDo)", benefit="Faster large images", at=Depth.KEYS)

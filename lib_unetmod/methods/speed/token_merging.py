@@ -34,6 +34,7 @@ from ...core.registry import method
 from ...core.run import Run
 from ...core.size import Size
 from ...core.unet_map import Block, UNetMap
+from ...core.upcoming_picture import Idle, UpcomingPass
 from ...parts.attention.tokens import grid, note_grid
 
 #: Similarities held at one time, 64 MB of float32: the whole matrix of a 128x128 map would be 200 MB a row.
@@ -45,6 +46,8 @@ PIXELS_PER_LATENT = 8
 @dataclass(frozen=True, kw_only=True)
 class TokenMerging(Config):
     """How many tokens are merged, where, and how often the search is done."""
+
+    short = "ToMe"
 
     ratio: float = knob(
         0.5,
@@ -138,9 +141,26 @@ class TokenMerging(Config):
     def changes_nothing(self) -> bool:
         return self.acting_ratio == 0 or not (self.attention or self.cross_attention or self.mlp)
 
-    def summary(self) -> str:
-        window = "" if self.window.always else f" {self.start:g}-{self.end:g}"
-        return f"ToMe {self.acting_ratio:.2g}{window}"
+    def details(self) -> str:
+        return f"{self.acting_ratio:.2g}"
+
+    def stands_aside(self, height: int, width: int) -> bool:
+        """Whether a picture of this size in pixels is smaller than the smallest that is merged in."""
+        return width < self.min_width or height < self.min_height
+
+    def merged_of(self, size: Size) -> int:
+        """How many tokens of a map are merged away."""
+        height, width = size
+        cells = (height // min(self.stride_y, height)) * (width // min(self.stride_x, width))
+        return min(int(height * width * self.ratio), height * width - cells)
+
+    def idle_at(self, reached: tuple[float, ...] | None, one: UpcomingPass, unet: UNetMap | None) -> Idle | None:
+        if self.stands_aside(one.target.height, one.target.width):
+            least = f"{self.min_width}x{self.min_height}"
+            return Idle(f"at {one.size}", f"{one.size} is smaller than the smallest size set for {self.short}, {least}.")
+        if unet is None or not unet.attention_levels or self.merged_of(one.map_size(unet.attention_levels[0])) > 0:
+            return None
+        return Idle(f"at {one.size}", f"{self.short} has no tokens to merge at {one.size}.")
 
 
 @dataclass(frozen=True)
@@ -306,7 +326,7 @@ class _Merging:
 
     def note_picture(self, call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         height, width = (PIXELS_PER_LATENT * side for side in x.shape[-2:])
-        small = width < self.config.min_width or height < self.config.min_height
+        small = self.config.stands_aside(height, width)
         self.run.traversal.memory[self, "small picture"] = small
         return call(x, *args, **kwargs)
 
@@ -371,5 +391,5 @@ class _Merging:
         config = self.config
         generator = self.run.generator(f"token merging {sharers} {size}") if config.random else None
         chosen = destinations(size, (config.stride_y, config.stride_x), generator)
-        merged = min(int(tokens.shape[1] * config.ratio), tokens.shape[1] - len(chosen))
+        merged = config.merged_of(size)
         return match(tokens, chosen, merged) if merged > 0 else None

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from ...core.clock import Clock
 from ...core.config import Config
 from ...core.knobs import knob
+from ...core.unet_map import UNetMap
+from ...core.upcoming_picture import Idle, UpcomingPass
 from .predictors import PREDICTORS
 
 
@@ -82,6 +84,17 @@ class CadenceConfig(Config):
     def changes_nothing(self) -> bool:
         return self.interval == 1 and self.last_interval <= 1
 
+    def details(self) -> str:
+        return f"{self.interval}" if not self.last_interval else f"{self.interval} to {self.last_interval}"
+
+    def idle_at(self, reached: tuple[float, ...] | None, one: UpcomingPass, unet: UNetMap | None) -> Idle | None:
+        if reached is None or _reuses_any(self, reached):
+            return None
+        return Idle(
+            f"at {one.steps} step{'s' * (one.steps != 1)}",
+            f"{self.short} reuses nothing: with so few sampling steps each differs too much from the one before.",
+        )
+
     def interval_at(self, progress: float) -> float:
         """The interval at `progress`, at least 1.
 
@@ -96,6 +109,18 @@ class CadenceConfig(Config):
         ends = self.centre ** (1 / self.power) + (1 - self.centre) ** (1 / self.power)
         spread = self.power * root ** (self.power - 1) * ends if self.power > 1 else 1.0
         return max(interval * spread, 1.0)
+
+
+def _reuses_any(config: CadenceConfig, evaluations: tuple[float, ...]) -> bool:
+    """Whether any of these evaluations, given as their progress, would be answered from memory."""
+    cadence, clock = Cadence(config), Clock()
+    for progress in evaluations:
+        clock.new_evaluation()
+        clock.at_timestep((1 - progress) * clock.last_timestep)
+        if cadence.reuses(clock):
+            return True
+        cadence.ran_in_full()
+    return False
 
 
 class Cadence:

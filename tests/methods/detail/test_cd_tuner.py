@@ -418,9 +418,9 @@ def test_a_unet_that_ends_otherwise_is_refused(config, name):
 
 
 def test_words():
-    assert CDTuner().summary() == "detail 3/0"
+    assert CDTuner().summary() == "CD-Tuner detail 3/0"
     config = CDTuner(detail1=0, detail2=-1.5, contrast2=2, color3=4, saturation2=1, end=0.5)
-    assert config.summary() == "detail 0/-1.5, contrast 0/2, colour 0/0/4, saturation 0/1 0-0.5"
+    assert config.summary() == "CD-Tuner detail 0/-1.5, contrast 0/2, colour 0/0/4, saturation 0/1 0-0.5"
     for wrong in ({"detail1": 11}, {"contrast": -21}, {"color2": "red"}):
         with pytest.raises(ConfigError, match=next(iter(wrong))):
             CDTuner(**wrong)

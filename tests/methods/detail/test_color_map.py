@@ -292,7 +292,7 @@ def test_colors_of_nothing_change_nothing():
         with modified(unet, [neutral]):
             assert neutral.neutral and what_is_on(unet) == {}
     assert not ColorMap(colors="none|red").neutral
-    assert replace(ColorMap(), end=1).summary() == "colours blue|orange"
+    assert replace(ColorMap(), end=1).summary() == "Color map blue|orange"
 
 
 def test_a_unet_that_gives_no_latents_is_refused():

@@ -14,6 +14,8 @@ from unets import FAMILIES, call, fresh, inputs
 
 from lib_unetmod import METHODS, ConfigError, GuidanceInterval, SkipBlocks, inspect_unet, modified, what_is_on
 from lib_unetmod.core.run import Guidance
+from lib_unetmod.core.target import Target
+from lib_unetmod.core.upcoming_picture import UpcomingPass, UpcomingPicture
 
 NEUTRAL = GuidanceInterval(scale_one=False)
 CONTRACT_REASON = "It acts on rows that a host describes; tests/core/test_contract.py calls the U-Net without such a host."
@@ -449,14 +451,24 @@ def test_knobs():
     with pytest.raises(ConfigError, match="guide_to is 1.5"):
         GuidanceInterval(guide_to=1.5)
     assert NEUTRAL.neutral and not AT_ONE.neutral and not replace(NEUTRAL, guide_to=0.9).neutral
-    assert GuidanceInterval(guide_from=0.1, guide_to=0.8).summary() == "guidance 0.1-0.8"
-    assert replace(MIDDLE, start=0.2).summary() == "guidance 0.4-0.6 0.2-1"
-    assert AT_ONE.summary() == "only the prompt at CFG 1"
+    assert GuidanceInterval(guide_from=0.1, guide_to=0.8).summary() == "Skip negative prompt outside 0.1-0.8"
+    assert replace(MIDDLE, start=0.2).summary() == "Skip negative prompt outside 0.4-0.6 0.2-1"
+    assert AT_ONE.summary() == "Skip negative prompt at CFG 1"
 
 
-def test_says_when_there_is_nothing_to_leave_out():
+def test_a_picture_in_which_nothing_is_left_out_is_not_scolded():
     unet, step = fresh("sd1"), inputs("sd1")
     with modified(unet, [GuidanceInterval()]) as run:
         run.guidance = Guidance(7.0, (0, 0))
         assert torch.equal(call(unet, step), call(fresh("sd1"), step))
-        assert len(run.notes) == 1 and "does nothing at CFG scale 7" in run.notes[0]
+        assert run.notes == []
+
+
+def test_a_host_that_leaves_the_rows_out_itself_leaves_nothing_to_do():
+    def picture(cfg: float, guided: bool) -> UpcomingPicture:
+        return UpcomingPicture(None, (UpcomingPass("first", Target(512, 512, 512), 20, cfg=cfg, guided=guided),))
+
+    assert AT_ONE.idle_reason(picture(1.0, guided=True)) == ""
+    assert "without Skip negative prompt too" in AT_ONE.idle_reason(picture(1.0, guided=False))
+    assert AT_ONE.idle(picture(7.0, guided=True)).at == "at CFG 7"
+    assert MIDDLE.idle_reason(picture(7.0, guided=True)) == ""  # the sampler's steps are not known

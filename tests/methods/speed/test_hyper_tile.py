@@ -513,9 +513,9 @@ def test_defaults_act_on_the_first_level_of_a_picture_of_512_pixels(seen):
 
 
 def test_summary():
-    assert HyperTile().summary() == "tiles 256 px"
-    assert HyperTile(tile=0, vae_tile=128, end=0.5).summary() == "VAE tiles 128 px 0-0.5"
-    assert HyperTile(tile=64, vae_tile=128).summary() == "tiles 64 px, VAE tiles 128 px"
+    assert HyperTile().summary() == "HyperTile 256 px"
+    assert HyperTile(tile=0, vae_tile=128, end=0.5).summary() == "HyperTile VAE 128 px 0-0.5"
+    assert HyperTile(tile=64, vae_tile=128).summary() == "HyperTile 64 px, VAE 128 px"
 
 
 def test_says_when_a_picture_is_too_small_to_be_cut():

@@ -180,6 +180,6 @@ def test_more_levels_than_there_are_is_refused():
 
 
 def test_summary():
-    assert SkipBlocks(middle=True).summary() == "skip middle"
-    assert SkipBlocks(middle=True, levels=2, end=0.8).summary() == "skip middle, 2 levels 0-0.8"
-    assert SkipBlocks(blocks="in.4 mid.attn").summary() == "skip in.4, mid.attn"
+    assert SkipBlocks(middle=True).summary() == "Skip blocks middle"
+    assert SkipBlocks(middle=True, levels=2, end=0.8).summary() == "Skip blocks middle, 2 levels 0-0.8"
+    assert SkipBlocks(blocks="in.4 mid.attn").summary() == "Skip blocks in.4, mid.attn"

@@ -1,0 +1,60 @@
+"""A method's chip in the closed panel: what it will do to the next picture, or that it will do nothing, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from html import escape
+from typing import Any
+
+from ..core.config import Config, knobs
+from ..core.knobs import ConfigError
+from ..core.registry import Method
+from ..core.upcoming_picture import UpcomingPicture
+from .upcoming_picture import PictureControls
+
+
+def summarise(method: Method, picture: PictureControls | None = None) -> Callable[..., Any]:
+    """The event function that writes a method's chip from its toggle, its knobs and the page's controls.
+
+    It is a coroutine so that gradio runs it on its event loop: requests are answered in the order in which they came.
+    """
+
+    async def write(*values: Any) -> str:
+        own = 1 + len(knobs(method.config))
+        return summary_chip(method, list(values[:own]), upcoming(picture, values[own:]))
+
+    return write
+
+
+def upcoming(picture: PictureControls | None, values: Any) -> UpcomingPicture | None:
+    """The next picture, from the values of the page's controls."""
+    return picture.read(*values) if picture and values else None
+
+
+def summary_chip(method: Method, values: list[Any], picture: UpcomingPicture | None = None) -> str:
+    """What a method's toggle and knobs amount to: a few words or a complaint; nothing when it is not ticked."""
+    if not values[0]:
+        return ""
+    names = [knob.name for knob in knobs(method.config)]
+    try:
+        config = method.config.from_values(
+            {name: value for name, value in zip(names, values[1:], strict=False) if value is not None}
+        )
+        return _chip_of(config, picture)
+    except ConfigError as error:
+        return f"<span class='unetmod-wrong'>{escape(str(error))}</span>"
+
+
+def _chip_of(config: Config, picture: UpcomingPicture | None) -> str:
+    if config.neutral:
+        return f"<span class='unetmod-idle'>{escape(config.short)}: changes nothing</span>"
+    if picture is None:
+        return f"<span>{escape(config.summary())}</span>"
+    idle = config.idle(picture)
+    if idle is not None:
+        words = f"{config.short}: nothing to do {idle.at}"
+        return f"<span class='unetmod-idle' title='{escape(idle.why)}'>{escape(words)}</span>"
+    if not config.automatic or picture.unet is None:
+        return f"<span>{escape(config.summary())}</span>"
+    words = config.settled(picture.unet, picture.last.target).summary()
+    return f"<span>{escape(words)} (auto)</span>"

@@ -1,0 +1,143 @@
+"""At which progress AUTOMATIC1111's samplers evaluate the U-Net, known before they do.
+
+From modules/sd_schedulers.py, sd_samplers_kdiffusion.py, sd_samplers_timesteps.py and sd_samplers_common.py of 1.10.1. A
+schedule is a list of noise levels; img2img and the second pass of hires fix take its last part, `int(min(denoising strength,
+0.999) * steps) + 1` of them. Forge and its kin do the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from ..core.noise import progress_at, sigma_at
+
+_LAST = 999  # timestep of pure noise
+_MOST, _LEAST = sigma_at(0.0), sigma_at(1.0)
+_ALL_BUT_ALL = 0.999
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """What a sampler does with the noise levels of its schedule.
+
+    Attributes:
+        schedule: the one that "Automatic" stands for.
+        again: it evaluates at the end of each step too.
+        by_timesteps: it has a schedule of its own, in timesteps.
+        left_out: how many of that schedule's last timesteps it does not evaluate at.
+        discards: it leaves out the level before the last.
+    """
+
+    schedule: str = "Uniform"
+    again: bool = False
+    by_timesteps: bool = False
+    left_out: int = 0
+    discards: bool = False
+
+
+#: The samplers that evaluate at the levels of their schedule and nowhere else. Others choose levels between them, or more.
+_SAMPLERS = {
+    "Euler": Sampler(),
+    "Euler a": Sampler(),
+    "LMS": Sampler(),
+    "LCM": Sampler(),
+    "Heun": Sampler(again=True),
+    "DPM++ 2M": Sampler("Karras"),
+    "DPM++ 2M SDE": Sampler("Exponential"),
+    "DPM++ 3M SDE": Sampler("Exponential", discards=True),
+    "DDIM": Sampler(by_timesteps=True, left_out=1),
+    "DDIM CFG++": Sampler(by_timesteps=True, left_out=1),
+}
+
+
+def _even(steps: int) -> list[float]:
+    return [index / max(steps - 1, 1) for index in range(steps)]
+
+
+def _karras(steps: int) -> list[float]:
+    most, least = (sigma ** (1 / 7) for sigma in (_MOST, _LEAST))
+    return [progress_at((most + share * (least - most)) ** 7) for share in _even(steps)]
+
+
+def _exponential(steps: int) -> list[float]:
+    return [progress_at(_MOST * (_LEAST / _MOST) ** share) for share in _even(steps)]
+
+
+def _kl_optimal(steps: int) -> list[float]:
+    most, least = math.atan(_MOST), math.atan(_LEAST)
+    return [progress_at(math.tan(most + index / steps * (least - most))) for index in range(steps)]
+
+
+def _ddim(steps: int) -> list[float]:
+    return [1 - timestep / _LAST for timestep in reversed(range(1, _LAST + 1, max((_LAST + 1) // steps, 1)))]
+
+
+_SCHEDULES: dict[str, Callable[[int], list[float]]] = {
+    "Uniform": _even,
+    "Normal": _even,
+    "Karras": _karras,
+    "Exponential": _exponential,
+    "Polyexponential": _exponential,
+    "SGM Uniform": lambda steps: [index / steps for index in range(steps)],
+    "Simple": lambda steps: [int(index * (_LAST + 1) / steps) / _LAST for index in range(steps)],
+    "KL Optimal": _kl_optimal,
+    "DDIM": _ddim,
+}
+
+
+@dataclass(frozen=True)
+class Course:
+    """Progress at which a pass begins, and that of each evaluation; None where the sampler chooses them on the way."""
+
+    begins: float
+    evaluations: tuple[float, ...] | None
+
+
+def course(sampler: str, schedule: str, steps: int, denoising: float | None = None, exact: bool = False) -> Course:
+    """The course of a pass.
+
+    Args:
+        sampler: its name as the page shows it; of older versions with the schedule behind it, as `DPM++ 2M Karras`.
+        schedule: the schedule type, "Automatic" or empty for the sampler's own.
+        steps: sampling steps, at least 1.
+        denoising: denoising strength, None in a pass that begins with noise.
+        exact: the pass takes `steps` steps whatever the strength is: hires fix, and img2img by a setting.
+    """
+    name, _, older = sampler.rpartition(" ")
+    if older in ("Karras", "Exponential"):
+        sampler, schedule = name, older
+    known = _SAMPLERS.get(sampler)
+    taken = steps
+    if denoising is not None:
+        share = min(denoising, _ALL_BUT_ALL)
+        if exact and share <= 0:
+            return Course(1.0, ())
+        steps, taken = (int(steps / share), steps) if exact else (steps, int(share * steps) + 1)
+    if known is not None and known.by_timesteps:
+        return _by_timesteps(known, steps, None if denoising is None else taken - 1)
+    if schedule in ("", "Automatic", "None"):
+        schedule = known.schedule if known else "Karras" if sampler.startswith("DPM") else "Uniform"
+    levels = _levels(_SCHEDULES.get(schedule, _even), steps, known is not None and known.discards)
+    levels = levels[steps - taken :]
+    if known is None or schedule not in _SCHEDULES:
+        return Course(levels[0], None)
+    return Course(levels[0], tuple(levels if not known.again else _twice(levels)))
+
+
+def _levels(schedule: Callable[[int], list[float]], steps: int, discards: bool) -> list[float]:
+    return schedule(steps + 1)[:-1] if discards else schedule(steps)
+
+
+def _twice(levels: Sequence[float]) -> list[float]:
+    """Each step's beginning and end, but for the end of the last, which is clean."""
+    return [levels[0], *(level for _, end in pairwise(levels) for level in (end, end))]
+
+
+def _by_timesteps(sampler: Sampler, steps: int, last: int | None) -> Course:
+    """The timesteps 1, 1 + 1000 // steps and on, from the highest down; in img2img the lowest `last` of them."""
+    timesteps = [min(timestep + 1, _LAST) for timestep in range(0, _LAST + 1, max((_LAST + 1) // steps, 1))]
+    progress = tuple(1 - timestep / _LAST for timestep in reversed(timesteps[sampler.left_out : last]))
+    return Course(progress[0] if progress else 1.0, progress)
