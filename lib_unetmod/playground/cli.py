@@ -5,6 +5,8 @@
     python -m lib_unetmod.playground compare "red apple" "owl" -o sheet.png --set skip_blocks.levels=1
     python -m lib_unetmod.playground info
 
+The page opens in the browser where there is one to show it; `--no-browser` leaves it closed.
+
 Exit codes: 0 done, 2 wrong input, with one sentence on stderr.
 """
 
@@ -12,18 +14,20 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import io
 import os
+import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from PIL import Image, UnidentifiedImageError
 from safetensors import SafetensorError
 
 from ..core.config import Config
-from ..core.knobs import ConfigError
+from ..core.knobs import ConfigError, shortened
 from ..settings.selection import Selection, configs_of
 from .model import CHECKPOINT, SmallModel, load
 from .samplers import SAMPLERS
@@ -62,16 +66,17 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m lib_unetmod.playground", description="Try UNet Mod's methods on a small real model.")
     commands = parser.add_subparsers(metavar="{" + ",".join(COMMANDS) + "}", required=True)
 
-    page = commands.add_parser("page", help="open the page on localhost; without a command, this")
-    page.add_argument("--host", default=HOST, help=f"address to listen on ({HOST})")
-    page.add_argument("--port", type=int, default=PORT, help=f"port to listen on ({PORT})")
+    page = commands.add_parser("page", help="serve the page on this machine; without a command, this")
+    page.add_argument("--host", default=HOST, help=f"address to listen on ({HOST}: this machine alone)")
+    page.add_argument("--port", type=_port, default=PORT, help=f"port to listen on ({PORT})")
+    page.add_argument("--no-browser", action="store_true", help="print the address and open no browser")
     page.set_defaults(command=_page)
 
     generate = commands.add_parser("generate", help="draw one picture, with the methods that are set")
     generate.add_argument("prompt")
     generate.set_defaults(command=_generate)
 
-    compare = commands.add_parser("compare", help="draw plain and modified pictures side by side on one PNG")
+    compare = commands.add_parser("compare", help="draw original and modified pictures side by side on one PNG")
     compare.add_argument("prompt", nargs="+")
     compare.set_defaults(command=_compare)
 
@@ -93,24 +98,65 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.png")
     parser.add_argument("--set", action="append", default=[], metavar="METHOD.KNOB=VALUE", help="set a knob; see info")
     parser.add_argument("--negative", default="", metavar="TEXT", help="negative prompt")
-    parser.add_argument("--seed", type=int, default=defaults.seed, help="-1 draws one")
-    parser.add_argument("--steps", type=int, default=defaults.steps)
+    parser.add_argument("--seed", type=_whole, default=defaults.seed, help="-1 draws one")
+    parser.add_argument("--steps", type=_whole, default=defaults.steps, help="sampling steps")
     parser.add_argument("--sampler", default=defaults.sampler, help=" ".join(SAMPLERS))
-    parser.add_argument("--cfg", type=float, default=defaults.cfg, help="guidance; 1 leaves the negative prompt out")
-    parser.add_argument("--width", type=int, default=defaults.width, help="pixels, rounded up to a multiple of 64")
-    parser.add_argument("--height", type=int, default=defaults.height, help="pixels, rounded up to a multiple of 64")
+    parser.add_argument("--cfg", type=float, default=defaults.cfg, help="CFG scale; 1 leaves the negative prompt out")
+    parser.add_argument("--width", type=_whole, default=defaults.width, help="pixels, rounded up to a multiple of 64")
+    parser.add_argument("--height", type=_whole, default=defaults.height, help="pixels, rounded up to a multiple of 64")
     parser.add_argument("--image", type=Path, help="img2img: the picture to begin from")
-    parser.add_argument("--strength", type=float, default=defaults.strength, help="of img2img: 0 (one evaluation) to 1")
+    parser.add_argument("--strength", type=float, default=defaults.strength, help="of img2img, 0 (one step) to 1")
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{shortened(text)} is no whole number") from None
+
+
+def _port(text: str) -> int:
+    port = _whole(text)
+    if not 1 <= port <= 65535:
+        raise argparse.ArgumentTypeError(f"{port} is no port; it takes 1 to 65535")
+    return port
 
 
 def _page(options: argparse.Namespace) -> None:
+    _check_address(options.host, options.port)  # before the model is loaded, which takes seconds
     model = _load(options)
     from . import page
 
     try:
-        page.serve(model, options.host, options.port)
-    except (OSError, OverflowError) as error:
-        raise UsageError(f"The page cannot be opened on {options.host} port {options.port}: {error}") from None
+        page.serve(model, options.host, options.port, browser=not options.no_browser)
+    except OSError:
+        raise UsageError(_busy(options.port)) from None
+
+
+def _check_address(host: str, port: int) -> None:
+    """Listen there for a moment.
+
+    Raises:
+        UsageError: where that cannot be, naming the option to change.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as trial:
+            if os.name != "nt":  # as uvicorn does: a port that was left a moment ago is free
+                trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            trial.bind(address)
+    except (socket.gaierror, UnicodeError):
+        raise UsageError(f"--host {shortened(host)} is no address; try --host {HOST}.") from None
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise UsageError(_busy(port)) from None
+        if error.errno in (errno.EACCES, errno.EPERM):
+            raise UsageError(f"You may not listen on port {port}; try --port {PORT}.") from None
+        raise UsageError(f"--host {host} is no address of this machine; try --host {HOST}.") from None
+
+
+def _busy(port: int) -> str:
+    return f"Port {port} is taken by another program; try --port {port % 65535 + 1}."
 
 
 def _generate(options: argparse.Namespace) -> None:
@@ -139,7 +185,7 @@ def _compare(options: argparse.Namespace) -> None:
     print(f"{output}: {len(comparisons)} of {settings_line(comparisons[0].plain.settings)}")
     for comparison in comparisons:
         print(f"\n{comparison.plain.settings.prompt or '(no prompt)'}: {difference_line(comparison)}")
-        print(f"  plain:    {times_line(comparison.plain)}\n  modified: {times_line(comparison.modified)}")
+        print(f"  original: {times_line(comparison.plain)}\n  modified: {times_line(comparison.modified)}")
     _print_notes(dict.fromkeys(note for comparison in comparisons for note in comparison.notes))
 
 
@@ -228,6 +274,8 @@ def _show_progress(done: int, total: int) -> None:
         print(f"\r{'#' * filled}{'.' * (30 - filled)} {done}/{total}", end=end, file=sys.stderr, flush=True)
 
 
-def _print_notes(notes: Any) -> None:
-    for note in notes:
+def _print_notes(notes: Iterable[str]) -> None:
+    from .report import with_list
+
+    for note in with_list(notes, "`info` lists the words it knows."):
         print(f"Note: {note}")

@@ -121,6 +121,7 @@ class SmallModel(nn.Module):
         from transformers import CLIPTextConfig, CLIPTextModel
 
         self.architecture = architecture
+        self.source: Path | None = None
         self.tokenizer = WordTokenizer(architecture["vocabulary"])
         self.unet = UNetModel(**architecture["unet"])
         self.vae = AutoencoderKL(architecture["vae"])
@@ -191,7 +192,13 @@ def to_checkpoint(state: dict[str, Tensor]) -> dict[str, Tensor]:
 def load(
     path: str | Path = CHECKPOINT, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
 ) -> SmallModel:
-    """The trained model of a checkpoint file, in eval mode, without gradients."""
+    """The trained model of a checkpoint file, in eval mode, without gradients; `source` is the file.
+
+    Raises:
+        FileNotFoundError: where there is no file.
+        ValueError: for a file that is no checkpoint of the playground's kind, or a damaged one; in one sentence.
+        SafetensorError: for a file of another format.
+    """
     if not Path(path).is_file():
         raise FileNotFoundError(f"There is no checkpoint at {path}: `python -m training` makes one.")
     with safe_open(str(path), framework="pt") as file:
@@ -199,12 +206,41 @@ def load(
         if "architecture" not in metadata:
             raise ValueError(f"{path} is not the playground's checkpoint: its metadata names no architecture.")
         stored = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - it is no dict
-    with torch.random.fork_rng(devices=[]):  # the untrained weights are drawn, and thrown away
-        model = build(json.loads(metadata["architecture"]))
+    model = _untrained(metadata["architecture"], path)
     state = model.state_dict()
     wanted = to_checkpoint({name: name for name in state})  # type: ignore[dict-item]
     missing = [key for key in wanted if key not in stored]
     if missing:
         raise ValueError(f"{path} lacks {len(missing)} tensors, the first is {missing[0]}.")
+    for key, name in wanted.items():
+        if stored[key].shape != state[name].shape:
+            shapes = " instead of ".join("x".join(map(str, tensor.shape)) for tensor in (stored[key], state[name]))
+            raise ValueError(f"{path} does not fit the architecture that it names: {key} is {shapes}.")
+        if not stored[key].isfinite().all():
+            raise ValueError(f"{path} is damaged: {key} holds values that are no finite numbers.")
     model.load_state_dict({name: stored[key] for key, name in wanted.items()}, strict=False)
+    model.source = Path(path)
     return model.to(device=device, dtype=dtype).eval().requires_grad_(False)
+
+
+def _untrained(architecture: str, path: str | Path) -> SmallModel:
+    """The modules that a checkpoint's metadata describe.
+
+    Raises:
+        ValueError: where it describes none.
+    """
+    refusal = f"{path} is not the playground's checkpoint: the architecture in its metadata cannot be built"
+    try:
+        described = json.loads(architecture)
+    except (ValueError, RecursionError):
+        described = None
+    if not isinstance(described, dict):
+        raise ValueError(f"{refusal}: it is no JSON object.")
+    lacking = [part for part in ARCHITECTURE if part not in described and part != "trained_size"]
+    if lacking:
+        raise ValueError(f"{refusal}: it lacks {', '.join(lacking)}.")
+    try:
+        with torch.random.fork_rng(devices=[]):  # the untrained weights are drawn, and thrown away
+            return build(described)
+    except Exception as error:  # ldm, torch and transformers each raise what they like
+        raise ValueError(f"{refusal} ({type(error).__name__}).") from None

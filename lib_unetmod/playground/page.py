@@ -1,9 +1,12 @@
-"""The page: settings and the WebUI's accordion on the left, the plain and the modified picture on the right."""
+"""The page: settings and the WebUI's accordion on the left, the original and the modified picture on the right."""
 
 from __future__ import annotations
 
 import os
+import sys
+import webbrowser
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -11,63 +14,98 @@ from typing import Any
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
 
 import gradio as gr
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..core.unet_map import inspect_unet
 from ..core.upcoming_picture import UpcomingPicture
 from ..settings.presets import Presets
-from ..settings.selection import configs_of, summary
+from ..settings.selection import Selection, configs_of
 from ..webui.panel import Panel
 from ..webui.upcoming_picture import PictureControls
 from . import report
+from .command import command_line
 from .comparing import Comparison
 from .model import SmallModel
 from .samplers import SAMPLERS
-from .sampling import Picture, draw, upcoming, warm_up
-from .settings import CFG, SEEDS, STEPS, Settings, SettingsError
+from .sampling import Picture, Progress, draw, upcoming, warm_up
+from .settings import CFG, LABELS, STEPS, Settings, SettingsError, number
+from .stopping import Drawings, Stopped
 
 _HERE = Path(__file__).parent
 _ROOT = _HERE.parent.parent
 _STYLES = (_ROOT / "style.css", _HERE / "page.css")
+_SCRIPTS = (*sorted(_ROOT.glob("javascript/*.js")), _HERE / "page.js")
 # Plain names: gradio would fetch a font of its own choice from the network.
 _FONTS = {"font": ["ui-sans-serif", "system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
-_EXAMPLES = ("red apple", "cat face", "snowman", "pizza", "rainbow", "owl", "tulip", "blue heart")
 #: Pixels. Beyond this a few CPU cores take minutes; the command line allows more.
-_LARGEST = 512
+_SIDES = (64, 512)
+#: Prompts and seeds whose pictures show at sight what they are, at the settings that the page begins with.
+EXAMPLES = (
+    ("red apple", 4),
+    ("pumpkin", 4),
+    ("rainbow", 4),
+    ("robot", 1),
+    ("taxi", 3),
+    ("house", 1),
+    ("sunflower", 1),
+    ("cat face", 2),
+)
+#: What is on at first, so that the first click shows what a method does.
+FIRST: Selection = {"deep_cache": {}}
 
 
-def build(model: SmallModel, presets: Path | None = None) -> gr.Blocks:
+def build(model: SmallModel, presets: Path | None = None, first: Selection = FIRST) -> gr.Blocks:
     """The page of a model, ready to launch. Its endpoint for programs is `/generate`.
 
-    `presets` is the folder where the user's presets lie, `presets_folder()` by default.
+    `presets` is the folder where the user's presets lie, `presets_folder()` by default; `first` is what is on at first.
     """
-    panel = Panel(lambda name: f"unetmod_{name.replace('.', '_')}", presets=Presets(presets or presets_folder()))
+    known = model.tokenizer.number
+    examples = [[prompt, seed] for prompt, seed in EXAMPLES if all(word in known for word in prompt.split())]
+    panel = Panel(lambda name: f"unetmod_{name.replace('.', '_')}", first, presets=Presets(presets or presets_folder()))
+    panel.switch.value = bool(first)
+    drawings = Drawings()
     with gr.Blocks(
-        theme=gr.themes.Default(primary_hue="indigo", neutral_hue="slate", **_FONTS),
+        theme=_theme(),
         title="UNet Mod",
         css_paths=[path for path in _STYLES if path.is_file()],
-        head="".join(f"<script>{script.read_text('utf-8')}</script>" for script in sorted(_ROOT.glob("javascript/*.js"))),
+        head="".join(f"<script>{script.read_text('utf-8')}</script>" for script in _SCRIPTS),
         analytics_enabled=False,
     ) as page:
         gr.HTML(_heading(model), elem_id="playground_heading", padding=False)
+        # Three areas of a grid (page.css): the prompt comes first, then pictures, then settings where there is one column.
         with gr.Row(elem_id="playground"):
-            with gr.Column(scale=5, min_width=320):
-                inputs = _settings(model, panel)
-            with gr.Column(scale=7, min_width=320, elem_id="playground_right"):
-                button = gr.Button("Draw", variant="primary", elem_id="draw")
+            with gr.Column(elem_id="playground_prompt"):
+                prompt, negative, seed = _prompts(examples)
+            with gr.Column(elem_id="playground_right"):
+                with gr.Row(elem_id="playground_buttons"):
+                    button = gr.Button("Generate", variant="primary", elem_id="draw", min_width=80, scale=4)
+                    stop = gr.Button("Stop", elem_id="stop", min_width=80, scale=1)
                 outputs = _results()
+            with gr.Column(elem_id="playground_settings"):
+                inputs = [prompt, negative, *_settings(model, panel, seed)]
         panel.wire(_picture(model, inputs[2:7] + inputs[8:]))
-        gr.on(
-            [button.click, inputs[0].submit],
-            drawing(model),
+        drawn = gr.on(
+            [button.click, prompt.submit],
+            drawing(model, drawings),
             [*inputs, *panel.components],
             outputs,
             api_name="generate",
             concurrency_limit=1,  # the methods stand on the one U-Net while a picture is drawn
             show_progress_on=outputs[2],  # not on the pictures, which would be hidden by it
         )
+
+        # By the session, since gradio itself only stops listening to what runs. One that waits in line it takes out.
+        def halt(request: gr.Request) -> Any:
+            stopped = drawings.stop(request.session_hash or "")
+            return report.messages([f"Stopped {stopped.at}."]) if stopped else gr.skip()
+
+        def leave(request: gr.Request) -> None:
+            drawings.stop(request.session_hash or "")
+
+        stop.click(halt, None, outputs[2], cancels=[drawn], queue=False, show_api=False, show_progress="hidden")
+        page.unload(leave)
     return page
 
 
@@ -80,16 +118,29 @@ def presets_folder() -> Path:
     return Path(settings) / "unetmod" / "presets"
 
 
-def serve(model: SmallModel, host: str, port: int) -> None:
+def serve(model: SmallModel, host: str, port: int, browser: bool = True) -> None:
     """Show the page until it is interrupted, and print its address. Nothing beyond `host` is asked for anything.
+
+    With `browser` the page opens in the user's browser, where there is a desktop to show it.
 
     Raises:
         OSError: where the port is taken or the address is not this machine's.
     """
     page = build(model)
     launch(page, host, port)
-    print(f"UNet Mod's playground: http://{host}:{port}  (Ctrl+C ends it)", flush=True)
+    # Every address of this machine is no address to visit.
+    address = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::', '') else f'[{host}]' if ':' in host else host}:{port}"
+    print(f"UNet Mod's playground: {address}  (Ctrl+C ends it)", flush=True)
+    if browser and has_desktop():
+        webbrowser.open(address)
     page.block_thread()
+
+
+def has_desktop() -> bool:
+    """Whether a browser opened here would be seen: somebody is at this machine's own screen, and no script runs this."""
+    if os.environ.get("CI") or os.environ.get("SSH_CONNECTION") or not sys.stdout.isatty():
+        return False
+    return sys.platform in ("win32", "darwin") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
 
 
 def launch(page: gr.Blocks, host: str, port: int) -> None:
@@ -122,8 +173,11 @@ class _OwnOriginOnly:
         await self._app(scope, receive, send_with_policy)
 
 
-def drawing(model: SmallModel) -> Callable[..., Iterator[tuple[Any, ...]]]:
-    """The page's event function: yields the plain picture as soon as it is there, then both and what sets them apart."""
+def drawing(model: SmallModel, drawings: Drawings) -> Callable[..., Iterator[tuple[Any, ...]]]:
+    """The page's event function: yields the original as soon as it is there, then both and what sets them apart.
+
+    What it draws stands in `drawings` meanwhile, where it can be stopped: then it ends without a further word.
+    """
 
     def generate(
         prompt: str,
@@ -136,10 +190,13 @@ def drawing(model: SmallModel) -> Callable[..., Iterator[tuple[Any, ...]]]:
         seed: float,
         image: Image.Image | None,
         strength: float,
+        request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008 (gradio finds it by its default)
         *controls: Any,
     ) -> Iterator[tuple[Any, ...]]:
         try:
+            for name, side in (("width", width), ("height", height)):
+                number(name, side, *_SIDES, whole=True)
             settings, notes = Settings(
                 prompt=prompt,
                 negative_prompt=negative_prompt,
@@ -153,33 +210,42 @@ def drawing(model: SmallModel) -> Callable[..., Iterator[tuple[Any, ...]]]:
                 strength=strength,
             ).settled()
         except SettingsError as error:
-            raise gr.Error(str(error), title="Nothing was drawn", print_exception=False) from None
+            raise _refusal(str(error)) from None
 
         on, selection = Panel.selection(controls)
         configs, problems = configs_of(selection) if on else ([], [])
-        used = report.settings_line(settings)
-        acting = summary(configs)
-        total = settings.evaluations * (2 if acting else 1)
-        warm_up(model, settings)
-        plain = draw(model, settings, (), lambda done, _: progress((done, total), desc="Plain", unit="evaluations"))
-        notes += plain.notes
-        if not acting:
-            notes += [] if problems else [_why_nothing_acts(on, bool(selection))]
-            yield plain.image, None, _report(plain, None, notes, problems), used
-            return
+        acting = any(not config.neutral for config in configs)
+        total, unit = settings.evaluations * (2 if acting else 1), f"{report.call(settings)}s"
+        with drawings.running(request.session_hash or "") as running, suppress(Stopped):
 
-        def show_second(done: int, each: int) -> None:
-            progress((each + done, total), desc="Modified", unit="evaluations")
+            def show(name: str, before: int) -> Progress:
+                def step(done: int, each: int) -> None:
+                    running.reached(f"after {done} of {each} {unit} of the {name} picture")
+                    progress((before + done, total), desc=name.capitalize(), unit=unit)
 
-        yield plain.image, None, _report(plain, None, notes, problems), used
-        try:
-            modified = draw(model, settings, configs, show_second)
-        except Exception as error:  # whatever went wrong must not cost the picture that is there
-            problems.append(f"The modified picture was not drawn. {error}")
-            yield plain.image, None, _report(plain, None, notes, problems), used
-            return
-        both = Comparison(plain, modified, tuple(dict.fromkeys((*notes, *modified.notes))))
-        yield plain.image, modified.image, _report(plain, both, both.notes, problems), f"{used} · {acting}"
+                return step
+
+            warm_up(model, settings)
+            running.reached("at the beginning")
+            original = draw(model, settings, (), show("original", 0))
+            notes += original.notes
+            if not acting:
+                notes += [] if problems else [_why_nothing_acts(on, bool(selection))]
+            used = command_line(model, settings)
+            yield original.image, None, _report(model, original, None, notes, problems), used
+            if not acting:
+                return
+            try:
+                modified = draw(model, settings, configs, show("modified", settings.evaluations))
+            except Stopped:
+                raise
+            except Exception as error:  # whatever went wrong must not cost the picture that is there
+                problems.append(f"The modified picture was not drawn. {error}")
+                yield original.image, None, _report(model, original, None, notes, problems), used
+                return
+            both = Comparison(original, modified, tuple(dict.fromkeys((*notes, *modified.notes))))
+            used = command_line(model, settings, configs)
+            yield original.image, modified.image, _report(model, original, both, both.notes, problems), used
 
     return generate
 
@@ -197,56 +263,115 @@ def _picture(model: SmallModel, controls: list[gr.components.Component]) -> Pict
     return PictureControls(controls, read)
 
 
+def _theme() -> gr.themes.Base:
+    """gradio's default with text dark enough to be read: at least 4.5:1 on what lies behind it, in light and dark."""
+    theme = gr.themes.Default(primary_hue="indigo", neutral_hue="slate", **_FONTS)
+    quiet = {"body_text_color_subdued", "block_info_text_color", "block_label_text_color", "block_title_text_color"}
+    quiet |= {"input_placeholder_color", "accordion_text_color"}
+    shades = dict.fromkeys(quiet, "*neutral_600") | {f"{name}_dark": "*neutral_300" for name in quiet}
+    return theme.set(
+        **shades,
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        button_primary_background_fill_dark="*primary_600",
+        button_primary_background_fill_hover_dark="*primary_700",
+    )
+
+
 def _heading(model: SmallModel) -> str:
     unet = inspect_unet(model.unet)
     millions = sum(parameter.numel() for parameter in model.unet.parameters()) / 1e6
     where = "a GPU" if model.device.type == "cuda" else "the CPU"
-    facts = f"{unet.family.upper()} layout, {len(unet.blocks)} blocks on {unet.levels} levels, {millions:.1f} M parameters"
-    return f"<h1>UNet Mod</h1><p>One picture from the plain and from the modified U-Net. {facts}, on {where}.</p>"
+    facts = f"A small model of {unet.family.upper()}'s layout ({millions:.1f} M parameters), on {where}."
+    said = "See what each method changes: the same prompt and seed, drawn by the original and by the modified U-Net."
+    return f"<h1>UNet Mod playground</h1><p>{said}</p><p>{facts}</p>"
 
 
-def _settings(model: SmallModel, panel: Panel) -> list[gr.components.Component]:
-    """The left column, in the order of `generate`'s arguments."""
-    prompt = gr.Textbox(_EXAMPLES[0], label="Prompt", lines=1, max_lines=3, elem_id="prompt")
-    known = [example for example in _EXAMPLES if all(word in model.tokenizer.number for word in example.split())]
-    if known:
-        gr.Examples(known, prompt, label="It can draw", elem_id="examples")
-    negative = gr.Textbox("", label="Negative prompt", lines=1, max_lines=3)
+def _prompts(examples: list[list[Any]]) -> tuple[gr.components.Component, ...]:
+    """Prompt, negative prompt and seed, which stands in another area; an example sets prompt and seed."""
+    first = examples[0] if examples else ["", 0]
+    prompt = gr.Textbox(first[0], label=LABELS["prompt"], lines=1, max_lines=3, elem_id="prompt")
+    seed = gr.Number(first[1], label=f"{LABELS['seed']} (-1 draws one)", min_width=120, elem_id="seed", render=False)
+    if examples:
+        labels = [prompt for prompt, _ in examples]
+        gr.Examples(examples, [prompt, seed], example_labels=labels, label="It draws well", elem_id="examples")
+    negative = gr.Textbox("", label=LABELS["negative_prompt"], lines=1, max_lines=3, elem_id="negative")
+    return prompt, negative, seed
+
+
+def _settings(model: SmallModel, panel: Panel, seed: gr.components.Component) -> list[gr.components.Component]:
+    """The settings under the prompts, in the order of `generate`'s arguments."""
+    common = {"min_width": 200}
     with gr.Row():
         choices = [(sampler.label, name) for name, sampler in SAMPLERS.items()]
-        sampler = gr.Dropdown(choices, value="euler", label="Sampler", min_width=200)
-        steps = gr.Slider(*STEPS, value=20, step=1, label="Steps", min_width=200)
+        sampler = gr.Dropdown(choices, value="euler", label=LABELS["sampler"], **common)
+        steps = gr.Slider(*STEPS, value=20, step=1, label=LABELS["steps"], **common)
     with gr.Row():
-        width, height = (gr.Slider(64, _LARGEST, 128, step=64, label=side, min_width=200) for side in ("Width", "Height"))
-    cfg = gr.Slider(*CFG, value=4, step=0.5, label="CFG scale")
+        width, height = (gr.Slider(*_SIDES, 128, step=64, label=LABELS[side], **common) for side in ("width", "height"))
+    cfg = gr.Slider(*CFG, value=4, step=0.5, label=LABELS["cfg"])
     with gr.Row(elem_id="seed_row"):
-        seed = gr.Number(0, precision=0, minimum=SEEDS[0], maximum=SEEDS[1], label="Seed (-1 draws one)", min_width=120)
+        seed.render()
         panel.render_switch()
     panel.render_accordion()
     with gr.Accordion("img2img", open=False):
-        image = gr.Image(label="Begin from this picture", type="pil", image_mode=None, sources=["upload", "clipboard"])
-        strength = gr.Slider(0, 1, 0.5, step=0.01, label="Strength", info="The share of the steps that is taken")
+        image = gr.Image(
+            label=LABELS["image"], type="pil", image_mode=None, sources=["upload", "clipboard"], elem_id="image"
+        )
+        info = "How much of the start picture is redrawn: 0 almost nothing, 1 everything"
+        strength = gr.Slider(0, 1, 0.5, step=0.01, label=LABELS["strength"], info=info)
     if model.tokenizer.words:
-        with gr.Accordion(f"The {len(model.tokenizer.words)} words it knows", open=False):
+        with gr.Accordion(_list_of_words(model), open=False):
             gr.HTML(f"<p class='unetmod-words'>{escape(' '.join(sorted(model.tokenizer.words)))}</p>")
-    return [prompt, negative, sampler, steps, width, height, cfg, seed, image, strength]
+    for control in (sampler, steps, width, height, cfg, strength):
+        control.preprocess = lambda value: value  # `Settings` checks it, in a sentence that names the field
+    image.preprocess = _or_refusal(image.preprocess)
+    return [sampler, steps, width, height, cfg, seed, image, strength]
+
+
+def _or_refusal(read: Callable[[Any], Image.Image | None]) -> Callable[[Any], Image.Image | None]:
+    """`read`, which opens the uploaded file, with one sentence for a file that is no picture or a damaged one."""
+
+    def opened(payload: Any) -> Image.Image | None:
+        try:
+            picture = read(payload)
+            if picture is not None:
+                picture.load()
+            return picture
+        except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError, gr.Error):
+            # What they say holds the server's paths. Pillow's readers raise all of these for damaged files.
+            raise _refusal(f"{LABELS['image']}: the file cannot be read as a picture.") from None
+
+    return opened
+
+
+def _refusal(sentence: str) -> gr.Error:
+    return gr.Error(sentence, title="Nothing was drawn", print_exception=False)
 
 
 def _results() -> list[gr.components.Component]:
     """The right column, in the order of what `generate` yields."""
     common = {"type": "pil", "format": "png", "interactive": False, "min_width": 150, "elem_classes": ["unetmod-picture"]}
     with gr.Row(elem_id="pictures"):
-        plain, modified = (gr.Image(label=label, **common) for label in ("Plain", "Modified"))
-    hint = "<p class='unetmod-hint'>Times and distance appear here.</p>"
+        original, modified = (gr.Image(label=label, **common) for label in ("Original", "Modified"))
+    hint = "<p class='unetmod-hint'>Generate draws both pictures; times and differences appear here.</p>"
     results = gr.HTML(hint, elem_id="results", padding=False)
-    used = gr.Textbox(label="Drawn with", interactive=False, show_copy_button=True, lines=2, elem_id="used")
-    return [plain, modified, results, used]
+    used = gr.Textbox(
+        label="Drawn with (this command draws it again)", interactive=False, show_copy_button=True, lines=2, elem_id="used"
+    )
+    return [original, modified, results, used]
 
 
-def _report(plain: Picture, both: Comparison | None, notes: Iterable[str], problems: Iterable[str]) -> str:
+def _list_of_words(model: SmallModel) -> str:
+    return f"The {len(model.tokenizer.words)} words it knows"
+
+
+def _report(
+    model: SmallModel, original: Picture, both: Comparison | None, notes: Iterable[str], problems: Iterable[str]
+) -> str:
     figures = report.headline(both) if both else ""
+    notes = report.with_list(notes, f"Open the list under “{_list_of_words(model)}”.")
     said = report.messages(problems, "unetmod-problem") + report.messages(notes)
-    return figures + said + report.table(plain, both.modified if both else None)
+    return figures + said + report.table(original, both.modified if both else None)
 
 
 def _why_nothing_acts(on: bool, ticked: bool) -> str:

@@ -7,11 +7,16 @@ from html import escape
 
 from .comparing import Comparison
 from .samplers import SAMPLERS
-from .sampling import Picture
+from .sampling import UNKNOWN_WORDS, Picture
 from .settings import Settings
 
 #: A field of `Timings` and its name for people, in the order in which a picture is made.
 PARTS = (("text_encoder", "text encoder"), ("unet", "U-Net"), ("vae", "VAE"), ("rest", "the rest"))
+
+
+def call(settings: Settings) -> str:
+    """What an evaluation is to a user: a step, or, where the sampler makes two in most steps, a call of the U-Net."""
+    return "step" if SAMPLERS[settings.sampler].scheduler.order == 1 else "U-Net call"
 
 
 def settings_line(settings: Settings) -> str:
@@ -19,42 +24,43 @@ def settings_line(settings: Settings) -> str:
     words = [SAMPLERS[settings.sampler].label, _count(settings.steps, "step"), f"CFG {settings.cfg:g}"]
     words += [f"{settings.width}x{settings.height}", f"seed {settings.seed}"]
     if settings.image is not None:
-        words.append(f"img2img at strength {settings.strength:g}")
+        words.append(f"img2img at denoising strength {settings.strength:g}")
     return ", ".join(words)
 
 
 def times_line(picture: Picture) -> str:
-    """`20 evaluations of 41.2 ms, 950 ms in total: text encoder 9 ms, U-Net 824 ms, VAE 98 ms, the rest 19 ms`
+    """`20 steps of 41.2 ms, 950 ms in total: text encoder 9 ms, U-Net 824 ms, VAE 98 ms, the rest 19 ms`
 
-    What was kept between evaluations follows, where something was: `; kept between evaluations: 3.1 MB`.
+    What was kept between steps follows, where something was: `; kept between steps: 3.1 MB`.
     """
     parts = ", ".join(f"{name} {_ms(getattr(picture.timings, part))}" for part, name in PARTS)
-    kept = f"; kept between evaluations: {_megabytes(picture.kept_bytes)}" if picture.kept_bytes else ""
+    kept = f"; kept between {call(picture.settings)}s: {_megabytes(picture.kept_bytes)}" if picture.kept_bytes else ""
     return (
-        f"{_count(picture.evaluations, 'evaluation')} of {picture.evaluation_ms:.1f} ms, "
+        f"{_count(picture.evaluations, call(picture.settings))} of {picture.evaluation_ms:.1f} ms, "
         f"{_ms(picture.timings.total)} in total: {parts}{kept}"
     )
 
 
 def difference_line(comparison: Comparison) -> str:
-    """`PSNR 24.1 dB, SSIM 0.912; an evaluation is 1.31 times as fast`"""
-    return f"{comparison.distance}; an evaluation is {comparison.speedup:.2f} times as fast"
+    """`PSNR 24.1 dB, SSIM 0.912; a step is 1.31 times as fast`"""
+    return f"{comparison.distance}; a {call(comparison.plain.settings)} is {comparison.speedup:.2f} times as fast"
 
 
 def table(plain: Picture, modified: Picture | None) -> str:
     """Where the time went, as HTML: a bar for each picture on one scale, and the milliseconds of each part."""
-    pictures = [("Plain", plain)] + ([("Modified", modified)] if modified else [])
+    pictures = [("Original", plain)] + ([("Modified", modified)] if modified else [])
     longest = max(picture.timings.total for _, picture in pictures)
     bars = "".join(_bar(name, picture, longest) for name, picture in pictures)
     head = "".join(f"<th scope='col'>{name}</th>" for name, _ in pictures)
     columns = [picture for _, picture in pictures]
-    rows = [_row("", "One evaluation", [f"{p.evaluation_ms:.1f} ms" for p in columns], "unetmod-strong")]
-    rows.append(_row("", "Evaluations", [str(p.evaluations) for p in columns]))
+    one = call(plain.settings)
+    rows = [_row("", f"One {one}", [f"{p.evaluation_ms:.1f} ms" for p in columns], "unetmod-strong")]
+    rows.append(_row("", f"{one}s", [str(p.evaluations) for p in columns]))
     for part, name in PARTS:
         rows.append(_row(part, name, [_ms(getattr(p.timings, part)) for p in columns]))
     rows.append(_row("", "In total", [_ms(p.timings.total) for p in columns], "unetmod-strong"))
     if any(p.kept_bytes for p in columns):
-        rows.append(_row("", "Kept between evaluations", [_megabytes(p.kept_bytes) for p in columns]))
+        rows.append(_row("", f"Memory kept between {one}s", [_megabytes(p.kept_bytes) for p in columns]))
     return (
         f"<div class='unetmod-bars'>{bars}</div>"
         f"<table class='unetmod-times'><thead><tr><td></td>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
@@ -62,16 +68,23 @@ def table(plain: Picture, modified: Picture | None) -> str:
 
 
 def headline(comparison: Comparison) -> str:
-    """The distance and the gain as HTML figures, with what they mean on hovering."""
+    """The gain and the distance as HTML figures, with a sentence under them that says how to read them."""
     apart = comparison.distance
-    figures = [(f"{comparison.speedup:.2f}×", "as fast", "Plain milliseconds per evaluation over modified ones")]
+    figures = [(f"{comparison.speedup:.2f}×", "as fast")]
     if apart.identical:
-        figures.append(("identical", "pictures", "Every pixel is the same"))
+        figures.append(("identical", "pictures"))
+        read = "Every pixel is the same."
     else:
-        figures.append((f"{apart.psnr:.1f} dB", "PSNR", "Peak signal-to-noise ratio: higher is closer, 20 differs at sight"))
-        figures.append((f"{apart.ssim:.3f}", "SSIM", "Structural similarity: 1 is the same structure"))
-    cells = "".join(f"<div title='{escape(tip)}'><b>{value}</b><span>{name}</span></div>" for value, name, tip in figures)
-    return f"<div class='unetmod-figures'>{cells}</div>"
+        figures += [(f"{apart.psnr:.1f} dB", "PSNR"), (f"{apart.ssim:.3f}", "SSIM")]
+        read = "How alike the pictures are: PSNR is higher for smaller differences, below 20 dB they show at a glance; "
+        read += "SSIM is 1 for the same shapes and 0 for none in common."
+    cells = "".join(f"<div><b>{value}</b><span>{name}</span></div>" for value, name in figures)
+    return f"<div class='unetmod-figures'>{cells}</div><p class='unetmod-read'>{read}</p>"
+
+
+def with_list(notes: Iterable[str], where: str) -> list[str]:
+    """The notes, with the sentence `where` after the one about unknown words: it says where the known ones are listed."""
+    return [f"{note} {where}" if note.startswith(UNKNOWN_WORDS) else note for note in notes]
 
 
 def messages(sentences: Iterable[str], css_class: str = "unetmod-note") -> str:

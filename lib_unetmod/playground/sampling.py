@@ -24,6 +24,9 @@ from .settings import Settings
 #: Called with the number of evaluations done and their total; what it raises ends the drawing.
 Progress = Callable[[int, int], None]
 
+#: How the note about unknown words begins. Page and command line add where the known ones are listed.
+UNKNOWN_WORDS = "The model does not know: "
+
 
 @dataclass
 class Timings:
@@ -56,7 +59,7 @@ class Picture:
 
     @property
     def evaluation_ms(self) -> float:
-        """Milliseconds of the U-Net per evaluation, with and without prompt in one batch."""
+        """Milliseconds of the U-Net per evaluation, with prompt and negative prompt in one batch."""
         return 1000 * self.timings.unet / self.evaluations
 
 
@@ -105,7 +108,7 @@ def draw(model: SmallModel, settings: Settings, configs: Iterable[Config] = (), 
             latent = course.run(course.begin(noise, clean), denoise, generator)
 
             if not latent.isfinite().all():
-                run.note("The latent holds values that are not finite; they are drawn as grey.")
+                run.note("Part of the picture came out as no number (NaN or infinite); it is drawn grey.")
                 latent = latent.nan_to_num(0.0, 0.0, 0.0)
             with watch.measure("vae"):
                 decoded = model.decode(latent.to(model.dtype))
@@ -176,7 +179,7 @@ def _unknown_words(model: SmallModel, settings: Settings) -> list[str]:
     if not unknown:
         return []
     more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-    return [f"The model does not know: {', '.join(unknown[:5])}{more}. `info` lists the words it knows."]
+    return [f"{UNKNOWN_WORDS}{', '.join(unknown[:5])}{more}."]
 
 
 def _to_tensor(settings: Settings) -> Tensor:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 from dataclasses import dataclass, replace
 from typing import Any
 
 from PIL import Image
 
+from ..core.knobs import shortened
 from .samplers import SAMPLERS
 
 #: The U-Net halves a latent three times, and a latent is an eighth of its picture.
@@ -18,6 +18,20 @@ SIZES = (64, 1024)
 STEPS = (1, 60)
 CFG = (1.0, 30.0)
 SEEDS = (-1, 2**32 - 1)
+
+#: What users call each field: its label on the page, and its name in every sentence.
+LABELS = {
+    "prompt": "Prompt",
+    "negative_prompt": "Negative prompt",
+    "seed": "Seed",
+    "steps": "Sampling steps",
+    "sampler": "Sampling method",
+    "cfg": "CFG scale",
+    "width": "Width",
+    "height": "Height",
+    "image": "Start picture",
+    "strength": "Denoising strength",
+}
 
 
 class SettingsError(ValueError):
@@ -34,10 +48,10 @@ class Settings:
         seed: 0 to 2**32 - 1, or -1 for one that is drawn.
         steps: 1 to 60 sampler steps.
         sampler: a key of `samplers.SAMPLERS`.
-        cfg: classifier-free guidance, 1 to 30; at 1 the negative prompt is not evaluated.
+        cfg: classifier-free guidance, 1 to 30; at 1 the negative prompt has no effect.
         width, height: pixels, 64 to 1024; rounded up to multiples of 64.
         image: with a picture here it is img2img, which begins from it.
-        strength: of img2img, 0 (one evaluation, little noise) to 1 (all steps, from pure noise).
+        strength: of img2img, denoising strength, 0 (one step, little noise) to 1 (all steps, from pure noise).
 
     Raises:
         SettingsError: for a value out of these ranges.
@@ -57,13 +71,13 @@ class Settings:
     def __post_init__(self) -> None:
         for name in ("prompt", "negative_prompt"):
             if not isinstance(getattr(self, name), str):
-                raise SettingsError(f"The {name.replace('_', ' ')} is {getattr(self, name)!r}; it takes text.")
+                raise SettingsError(f"{LABELS[name]} is {shortened(getattr(self, name))}; it takes text.")
         for name, (low, high) in {"seed": SEEDS, "steps": STEPS, "width": SIZES, "height": SIZES}.items():
-            object.__setattr__(self, name, int(_number(name, getattr(self, name), low, high, whole=True)))
+            object.__setattr__(self, name, int(number(name, getattr(self, name), low, high, whole=True)))
         for name, (low, high) in {"cfg": CFG, "strength": (0.0, 1.0)}.items():
-            object.__setattr__(self, name, _number(name, getattr(self, name), low, high, whole=False))
-        if self.sampler not in SAMPLERS:
-            raise SettingsError(f"The sampler is {self.sampler!r}; it takes {' or '.join(SAMPLERS)}.")
+            object.__setattr__(self, name, number(name, getattr(self, name), low, high, whole=False))
+        if not isinstance(self.sampler, str) or self.sampler not in SAMPLERS:
+            raise SettingsError(f"{LABELS['sampler']} is {shortened(self.sampler)}; it takes {' or '.join(SAMPLERS)}.")
 
     @property
     def evaluations(self) -> int:
@@ -90,12 +104,18 @@ class Settings:
         return replace(self, width=width, height=height, seed=seed), notes
 
 
-def _number(name: str, value: Any, low: float, high: float, whole: bool) -> float:
+def number(name: str, value: Any, low: float, high: float, whole: bool) -> float:
+    """`value` if the field `name` takes it.
+
+    Raises:
+        SettingsError: for anything else, with the field's label, what came and what may come instead.
+    """
     kind = "a whole number" if whole else "a number"
-    said = "empty" if value is None else repr(value)
-    refusal = SettingsError(f"The value of {name} is {said}; it takes {kind} from {low:g} to {high:.10g}.")
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    said = "empty" if value is None else shortened(value)
+    refusal = SettingsError(f"{LABELS[name]} is {said}; it takes {kind} from {low:g} to {high:.10g}.")
+    # Bounds before anything else: a whole number may have more digits than a float can hold. NaN lies in no bounds.
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
         raise refusal
-    if not low <= value <= high or (whole and value != int(value)):
+    if whole and value != int(value):
         raise refusal
     return value

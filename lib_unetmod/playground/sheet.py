@@ -1,4 +1,4 @@
-"""Comparisons on one PNG: a row for each prompt, the plain picture left of the modified one, with what sets them apart."""
+"""Comparisons on one PNG: a row for each prompt, original left of modified picture, with what sets them apart."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def sheet(comparisons: Sequence[Comparison], configs: Iterable[Config]) -> Image
         y = top + row * number
         prompt = comparison.plain.settings.prompt or "(no prompt)"
         canvas.text((MARGIN, y), textwrap.shorten(prompt, int(letters * 0.7), placeholder=" ..."), _INK, title)
-        for x, name, picture in zip(columns, ("plain", "modified"), (comparison.plain, comparison.modified), strict=True):
+        for x, name, picture in zip(columns, ("original", "modified"), (comparison.plain, comparison.modified), strict=True):
             page.paste(picture.image.resize((width, height), Image.Resampling.NEAREST), (x, y + 28))
             canvas.rectangle((x - 1, y + 27, x + width, y + 28 + height), outline=_FRAME)
             canvas.text((x, y + 28 + height + 5), _caption(name, picture), _SOFT, text)

@@ -82,9 +82,12 @@ class Presets:
         self.folder = folder
 
     def names(self) -> list[str]:
-        """The built-in ones first, then the folder's by name. A file that has no name for a preset is passed over."""
+        """The built-in ones first, then the folder's by name.
+
+        A file that has no name for a preset is passed over, and so is a link to where nobody may look.
+        """
         try:
-            stems = [path.stem for path in self.folder.iterdir() if path.suffix == SUFFIX and path.is_file()]
+            stems = [path.stem for path in self.folder.iterdir() if path.suffix == SUFFIX and _is_file(path)]
         except OSError:
             stems = []
         return [*BUILT_IN, *sorted((stem for stem in stems if _can_be_listed(stem)), key=_folded)]
@@ -161,8 +164,8 @@ class Presets:
 
     def _existing(self, name: Any) -> Path:
         path = self._path(checked_name(name))
-        if not path.is_file():
-            raise PresetError(f"There is no preset {shortened(name)}.")
+        if not _is_file(path):
+            raise PresetError(f"There is no preset {shortened(name)}, or its file may not be read.")
         return path
 
     def _own(self, name: Any, done: str) -> Path:
@@ -214,8 +217,10 @@ def read_file(path: Path) -> Preset:
         raise PresetError(f"{file} is larger than the {MOST_BYTES // 1024} KiB that a preset may have.")
     try:
         held = json.loads(data.decode("utf-8-sig"))
-    except (ValueError, RecursionError):
-        raise PresetError(f"{file} is no preset: it is not JSON.") from None
+    except RecursionError:
+        raise PresetError(f"{file} is no preset: it is nested too deeply.") from None
+    except ValueError:  # no UTF-8, no JSON, or a number of more digits than Python reads
+        raise PresetError(f"{file} is no preset: it cannot be read as JSON.") from None
     if not isinstance(held, Mapping) or set(held) != {"name", "methods"}:
         raise PresetError(f'{file} is no preset: it takes {{"name": ..., "methods": ...}} and nothing else.')
     try:
@@ -253,9 +258,23 @@ def _checked(selection: Any, what: str) -> Selection:
     if not isinstance(selection, Mapping) or not selection:
         raise PresetError(f"{what} holds no method; it takes at least one.")
     try:
-        return selection_of(config_of(name, values) for name, values in selection.items())
+        checked = selection_of(config_of(name, values) for name, values in selection.items())
+        json.dumps(checked, ensure_ascii=False).encode("utf-8")
     except ConfigError as error:
         raise PresetError(f"{what} is refused. {error}") from None
+    except UnicodeEncodeError:  # JSON may escape half of a pair of characters, which no file can hold
+        raise PresetError(f"{what} is refused. It holds half a character (a lone surrogate).") from None
+    except (RecursionError, ValueError):  # on quoting the value in a refusal
+        raise PresetError(f"{what} is refused. A value is nested too deeply, or a number too long.") from None
+    return checked
+
+
+def _is_file(path: Path) -> bool:
+    """As `Path.is_file`, which raises where a link leads into a folder that may not be read."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def _is_built_in(name: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import socket
 import subprocess
 import sys
@@ -14,19 +15,20 @@ from PIL import Image, PngImagePlugin
 from safetensors.torch import save_file
 from torch import nn
 
-from lib_unetmod import GuidanceInterval, SkipBlocks, what_is_on
+from lib_unetmod import DeepCache, FreeU, GuidanceInterval, SkipBlocks, what_is_on
 from lib_unetmod.core.depth import Depth
 from lib_unetmod.core.patching import Edit
 from lib_unetmod.core.registry import method
 from lib_unetmod.core.run import Guidance
 from lib_unetmod.playground import cli
 from lib_unetmod.playground import model as playground_model
+from lib_unetmod.playground.command import IMAGE, OUTPUT, command_line
 from lib_unetmod.playground.comparing import compare
 from lib_unetmod.playground.distance import distance
 from lib_unetmod.playground.report import table, times_line
 from lib_unetmod.playground.samplers import SAMPLERS, Course
 from lib_unetmod.playground.sampling import draw
-from lib_unetmod.playground.settings import STEPS, Settings, SettingsError
+from lib_unetmod.playground.settings import LABELS, STEPS, Settings, SettingsError
 
 WORDS = ["red", "apple", "owl"]
 PREDICTIONS = ("epsilon", "v_prediction")
@@ -55,9 +57,12 @@ def model():
 @pytest.fixture(scope="module")
 def checkpoint(model, tmp_path_factory):
     path = tmp_path_factory.mktemp("checkpoint") / "random.safetensors"
-    tensors = playground_model.to_checkpoint({name: value.contiguous() for name, value in model.state_dict().items()})
-    save_file(tensors, path, {"architecture": json.dumps(model.architecture)})
+    save_file(_tensors(model), path, {"architecture": json.dumps(model.architecture)})
     return path
+
+
+def _tensors(model):
+    return playground_model.to_checkpoint({name: value.contiguous() for name, value in model.state_dict().items()})
 
 
 def settings(**changes):
@@ -181,6 +186,11 @@ def test_notes_tell_of_sizes_and_unknown_words(model):
     assert any("zeppelin" in note and "red" not in note.split() for note in picture.notes)
 
 
+def test_a_step_is_called_so_where_it_is_one_evaluation(model):
+    assert times_line(draw(model, settings(steps=3))).startswith("3 steps of ")
+    assert times_line(draw(model, settings(steps=3, sampler="heun"))).startswith("5 U-Net calls of ")
+
+
 def test_transparent_pictures_begin_on_white(model):
     clear, white = Image.new("RGBA", (64, 64), (255, 0, 0, 0)), Image.new("RGB", (64, 64), "white")
     assert same(*(draw(model, settings(image=image)) for image in (clear, white)))
@@ -189,11 +199,11 @@ def test_transparent_pictures_begin_on_white(model):
 @pytest.mark.parametrize(
     "wrong",
     [{"steps": 0}, {"steps": 2.5}, {"cfg": float("nan")}, {"width": 5000}, {"strength": 1.2}, {"sampler": "ddim"},
-     {"seed": None}, {"seed": 2**32}, {"prompt": None}],
+     {"seed": None}, {"seed": 2**32}, {"seed": -2}, {"prompt": None}, {"sampler": []}, {"cfg": 10**400}],
 )  # fmt: skip
 def test_wrong_settings_are_refused_by_name(wrong):
     (name,) = wrong
-    with pytest.raises(SettingsError, match=name):
+    with pytest.raises(SettingsError, match=f"^{LABELS[name]} is .*; it takes .*\\.$"):
         settings(**wrong)
 
 
@@ -273,9 +283,41 @@ def test_what_is_kept_is_reported_where_something_is(model, probe):
     method(probe, title="Probe", benefit="", at=Depth.INNERMOST)(edits)
     plain, keeping = draw(model, settings()), draw(model, settings(), [probe(factor=2)])
     assert (plain.kept_bytes, keeping.kept_bytes) == (0, 3_140_000) and same(plain, keeping)
-    assert "kept" not in times_line(plain) and times_line(keeping).endswith("; kept between evaluations: 3.1 MB")
-    assert "Kept between evaluations" not in table(plain, plain)
-    assert "Kept between evaluations</th><td>0.0 MB</td><td>3.1 MB</td>" in table(plain, keeping)
+    assert "kept" not in times_line(plain) and times_line(keeping).endswith("; kept between steps: 3.1 MB")
+    assert "kept between" not in table(plain, plain)
+    assert "Memory kept between steps</th><td>0.0 MB</td><td>3.1 MB</td>" in table(plain, keeping)
+
+
+# --- the command that draws a picture again ---------------------------------------------------------------------------
+
+QUOTED = {"prompt": "-red 'apple'; $HOME `owl`\nowl", "negative_prompt": '--owl "red"', "cfg": 3.7}
+EXACT = {"prompt": "", "sampler": "heun", "cfg": 1 / 3 + 1, "seed": 2**32 - 1, "width": 128}
+BEGUN = {"image": Image.effect_noise((64, 64), 80), "strength": 1 / 3 + 0.2, "steps": 5}
+AGAIN = [
+    ({}, []),
+    (QUOTED, [SkipBlocks(middle=True)]),
+    (EXACT, [SkipBlocks(blocks=("in.4", "out.7.res"))]),
+    (BEGUN, [FreeU(b1=1.2345678901), DeepCache()]),
+]
+
+
+@pytest.mark.parametrize(("changes", "configs"), AGAIN, ids=["plain", "quoting", "exact", "img2img"])
+def test_the_command_line_draws_the_same_pixels(changes, configs, checkpoint, tmp_path, monkeypatch):
+    model = playground_model.load(checkpoint)
+    drawn = draw(model, settings(**changes), configs)
+    monkeypatch.chdir(tmp_path)
+    if drawn.settings.image is not None:
+        drawn.settings.image.save(IMAGE)
+    said = shlex.split(command_line(model, drawn.settings, configs))
+    assert said[:4] == ["python", "-m", "lib_unetmod.playground", "generate"]
+    assert cli.main(said[3:]) == 0
+    assert Image.open(OUTPUT).tobytes() == drawn.image.tobytes()
+
+
+def test_the_command_line_is_short_where_nothing_is_special(model):
+    said = command_line(model, settings(), [DeepCache(interval=4)])
+    expected = "generate 'red apple' -o picture.png --seed 0 --steps 2 --sampler euler --cfg 1 --width 64 --height 64"
+    assert said == f"python -m lib_unetmod.playground {expected} --set deep_cache.interval=4"
 
 
 # --- distance ---------------------------------------------------------------------------------------------------------
@@ -311,7 +353,7 @@ SMALL = ("--steps", 1, "--width", 64, "--height", 64)
 def test_generate_writes_the_picture(run, tmp_path, model):
     path = tmp_path / "apple.png"
     code, out, _ = run("generate", "red apple", "-o", path, *SMALL, "--seed", 3, "--set", "skip_blocks.levels=1")
-    assert code == 0 and "1 evaluation of" in out and "seed 3" in out
+    assert code == 0 and "1 step of" in out and "seed 3" in out
     drawn = draw(model, settings(steps=1, cfg=4.0, seed=3), [SkipBlocks(levels=1)])
     assert Image.open(path).tobytes() == drawn.image.tobytes()
 
@@ -321,7 +363,7 @@ def test_compare_writes_one_sheet_for_all_prompts(run, tmp_path):
     for prompts in (["red apple"], ["red apple", "owl"]):
         path = tmp_path / f"{len(prompts)}.png"
         code, out, _ = run("compare", *prompts, "-o", path, *SMALL, "--set", "skip_blocks.middle=true")
-        assert code == 0 and out.count("PSNR") == len(prompts) and out.count("modified: 1 evaluation of") == len(prompts)
+        assert code == 0 and out.count("PSNR") == len(prompts) and out.count("modified: 1 step of") == len(prompts)
         with Image.open(path) as sheet:
             assert isinstance(sheet, PngImagePlugin.PngImageFile)
             sizes.append(sheet.size)
@@ -344,8 +386,10 @@ def test_info_names_blocks_words_methods_and_knobs(run):
         (["--set", "skip_blocks=1"], "METHOD.KNOB=VALUE"),
         (["--set", "skip_blocks.blocks=in.99"], "in.99"),
         (["--steps", "many"], "--steps"),
-        (["--steps", "0"], "value of steps is 0"),
-        (["--sampler", "ddim"], "sampler is 'ddim'"),
+        (["--seed", "9" * 10_000], "--seed"),
+        (["--seed", "-2"], "Seed is -2; it takes a whole number from -1"),
+        (["--steps", "0"], "Sampling steps is 0"),
+        (["--sampler", "ddim"], "Sampling method is 'ddim'"),
         (["--image", "nowhere.png"], "nowhere.png"),
         (["-o", "picture.gif"], ".png"),
         (["-o", "no/such/folder/picture.png"], "folder"),
@@ -355,7 +399,7 @@ def test_info_names_blocks_words_methods_and_knobs(run):
 )
 def test_wrong_input_is_one_sentence_and_exit_code_2(arguments, sentence, run, tmp_path):
     code, out, err = run("generate", "owl", "-o", tmp_path / "x.png", *SMALL, *arguments)
-    assert code == 2 and sentence in err and err.count("\n") == 1 and not out
+    assert code == 2 and sentence in err and err.count("\n") == 1 and len(err) < 400 and not out
     assert "left out" not in err and not (tmp_path / "x.png").exists()
 
 
@@ -368,6 +412,59 @@ def test_a_missing_or_foreign_checkpoint_is_one_sentence(tmp_path, capsys):
         assert cli.main(["info", "--checkpoint", str(path)]) == 2
         err = capsys.readouterr().err
         assert err.count("\n") == 1 and path.name in err
+
+
+@pytest.mark.parametrize(
+    ("architecture", "words"),
+    [
+        ("{}", "it lacks unet"),
+        ("[]", "it is no JSON object"),
+        ("null", "it is no JSON object"),
+        ("{", "it is no JSON object"),
+        ("[" * 5000, "it is no JSON object"),
+        (json.dumps({**playground_model.ARCHITECTURE, "unet": 3}), "cannot be built"),
+        (json.dumps({**playground_model.ARCHITECTURE, "unet": {"model_channels": "wide"}}), "cannot be built"),
+        (json.dumps({**playground_model.ARCHITECTURE, "vocabulary": 3}), "cannot be built"),
+        (json.dumps({**playground_model.ARCHITECTURE, "vocabulary": ["only"]}), "does not fit the architecture"),
+    ],
+)
+def test_an_architecture_that_cannot_be_built_is_one_sentence(architecture, words, model, tmp_path, capsys):
+    path = tmp_path / "strange.safetensors"
+    save_file(_tensors(model), path, {"architecture": architecture})
+    assert cli.main(["info", "--checkpoint", str(path)]) == 2
+    err = capsys.readouterr().err
+    assert words in err and err.count("\n") == 1 and path.name in err and len(err) < 600
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(value, model, tmp_path, capsys):
+    tensors = _tensors(model)
+    key = "model.diffusion_model.out.2.bias"
+    tensors[key] = tensors[key].clone()
+    tensors[key][0] = value
+    save_file(tensors, tmp_path / "nan.safetensors", {"architecture": json.dumps(model.architecture)})
+    assert cli.main(["info", "--checkpoint", str(tmp_path / "nan.safetensors")]) == 2
+    err = capsys.readouterr().err
+    assert f"nan.safetensors is damaged: {key} holds" in err and err.count("\n") == 1
+
+
+def test_a_wrong_host_or_port_is_one_sentence_that_names_the_option(monkeypatch, capsys):
+    monkeypatch.setattr(cli, "_load", lambda options: pytest.fail("the model was loaded first"))
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        port = busy.getsockname()[1]
+        for arguments, words in (
+            (["--port", port], f"Port {port} is taken by another program; try --port"),
+            (["--host", "1.2.3.4"], "--host 1.2.3.4 is no address of this machine; try --host 127.0.0.1."),
+            (["--host", "not an address"], "--host 'not an address' is no address; try --host 127.0.0.1."),
+            (["--port", 0], "--port: 0 is no port; it takes 1 to 65535"),
+            (["--port", 65536], "--port: 65536 is no port; it takes 1 to 65535"),
+            (["--port", "x"], "--port: 'x' is no whole number"),
+        ):
+            assert cli.main(["page", *map(str, arguments)]) == 2
+            err = capsys.readouterr().err
+            assert words in err and err.count("\n") == 1
 
 
 def test_it_runs_as_a_module():
@@ -407,7 +504,7 @@ def test_the_page_draws_both(page, model):
     expected = draw(model, settings(prompt="owl", steps=1), [SkipBlocks(levels=2)])
     assert Image.open(modified).convert("RGB").tobytes() == expected.image.tobytes()
     assert Image.open(plain).convert("RGB").tobytes() != expected.image.tobytes()
-    assert "PSNR" in results and "Modified" in results and "skip 2 levels" in used
+    assert "PSNR" in results and "Modified" in results and "--set skip_blocks.levels=2" in used
     assert what_is_on(model.unet) == {}
 
 
@@ -421,12 +518,81 @@ def test_the_page_draws_the_plain_one_whatever_is_wrong_with_the_methods(page):
 
 
 def test_the_page_says_what_is_wrong_with_the_settings(page):
-    with pytest.raises(Exception, match="value of seed is empty"):
+    with pytest.raises(Exception, match="Seed is empty"):
         from_page(page, seed=None)
-    with pytest.raises(Exception, match="value of steps is 2"):
+    with pytest.raises(Exception, match="Sampling steps is 2.5; it takes a whole number"):
         from_page(page, steps=2.5)
-    with pytest.raises(Exception, match="5000 is greater than"):
+    with pytest.raises(Exception, match="Width is 5000; it takes a whole number from 64 to 512"):
         from_page(page, width=5000)
+    with pytest.raises(Exception, match="Seed is -2; it takes a whole number from -1"):
+        from_page(page, seed=-2)
+    with pytest.raises(Exception, match="Sampling method is 'ddim'"):
+        from_page(page, sampler="ddim")
+
+
+@pytest.mark.parametrize("damage", ["no picture", "cut off"])
+def test_the_page_names_the_field_of_a_damaged_picture_and_no_path(page, damage, tmp_path):
+    handle_file = pytest.importorskip("gradio_client").handle_file
+    path = tmp_path / "start.png"
+    Image.effect_noise((64, 64), 50).save(path)
+    path.write_bytes(path.read_bytes()[:1000] if damage == "cut off" else b"not a picture")
+    with pytest.raises(Exception) as refusal:
+        from_page(page, image=handle_file(str(path)))
+    assert "Start picture: the file cannot be read as a picture." in str(refusal.value)
+    assert "start.png" not in str(refusal.value) and "/" not in str(refusal.value)
+
+
+def test_the_page_repeats_what_it_drew_with(page, model):
+    _, modified, _, used = from_page(page, on=True, selection={"skip_blocks": {"levels": 2}}, seed=-1, negative="red")
+    options = cli._parser().parse_args(shlex.split(used)[3:])
+    again = draw(model, cli._settings(options, options.prompt), cli._configs(options.set))
+    assert options.negative == "red" and options.prompt == "owl" and options.seed >= 0
+    assert Image.open(modified).convert("RGB").tobytes() == again.image.tobytes()
+
+
+def test_the_page_says_where_the_known_words_are_and_the_command_line_its_command(page, run, tmp_path):
+    assert "Open the list under “The 3 words it knows”." in from_page(page, prompt="zeppelin")[2]
+    _, out, _ = run("generate", "zeppelin", "-o", tmp_path / "x.png", *SMALL)
+    assert "zeppelin. `info` lists the words it knows." in out
+
+
+@pytest.mark.parametrize(
+    ("platform", "variables", "terminal", "opens"),
+    [
+        ("linux", {"DISPLAY": ":0"}, True, True),
+        ("linux", {"WAYLAND_DISPLAY": "wayland-0"}, True, True),
+        ("linux", {}, True, False),
+        ("linux", {"DISPLAY": ":0"}, False, False),
+        ("linux", {"DISPLAY": ":0", "CI": "true"}, True, False),
+        ("linux", {"DISPLAY": ":0", "SSH_CONNECTION": "10.0.0.1 1 10.0.0.2 22"}, True, False),
+        ("darwin", {}, True, True),
+        ("win32", {}, True, True),
+    ],
+)
+def test_a_browser_opens_where_somebody_sees_it(platform, variables, terminal, opens, monkeypatch):
+    from lib_unetmod.playground import page
+
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "CI", "SSH_CONNECTION"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(page.sys, "platform", platform)
+    monkeypatch.setattr(page.sys.stdout, "isatty", lambda: terminal, raising=False)
+    assert page.has_desktop() is opens
+
+
+@pytest.mark.parametrize(("host", "address"), [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::1", "[::1]")])
+def test_the_address_that_opens_can_be_visited(host, address, monkeypatch, capsys):
+    from lib_unetmod.playground import page
+
+    opened = []
+    monkeypatch.setattr(page, "build", lambda model: SimpleNamespace(block_thread=lambda: None))
+    monkeypatch.setattr(page, "launch", lambda *_: None)
+    monkeypatch.setattr(page, "has_desktop", lambda: True)
+    monkeypatch.setattr(page.webbrowser, "open", opened.append)
+    page.serve(None, host, 7865)
+    page.serve(None, host, 7865, browser=False)
+    assert opened == [f"http://{address}:7865"] and capsys.readouterr().out.count(f"http://{address}:7865 ") == 2
 
 
 def test_the_page_asks_nobody_else(page):

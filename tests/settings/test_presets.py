@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +145,17 @@ HOSTILE = {
     "deep": b"[" * 60_000,
     "deep object": b'{"a":' * 12_000,
     "too large": b" " * (MOST_BYTES + 1),
+    "deep value": preset_of({}).replace(b"{}", b'{"skip_blocks": {"levels": ' + b"[" * 5000 + b"]" * 5000 + b"}}"),
+    "value as deep as JSON may be": preset_of({}).replace(
+        b"{}", b'{"skip_blocks": {"levels": ' + b"[" * 900 + b"]" * 900 + b"}}"
+    ),
+    "number of 10,000 digits": preset_of({}).replace(b"{}", b'{"skip_blocks": {"levels": ' + b"9" * 10_000 + b"}}"),
+    "number of 10,000 digits as text": preset_of({"skip_blocks": {"levels": "9" * 10_000}}),
+    "number of 4,000 digits": preset_of({}).replace(b"{}", b'{"skip_blocks": {"levels": ' + b"9" * 4000 + b"}}"),
+    "lone surrogate in a value": preset_of({"skip_blocks": {"blocks": ["in.\ud800"]}}),
+    "lone surrogate in the name": json.dumps({"name": "a\ud800", "methods": SKIP}).encode(),
+    "lone surrogate as a method": preset_of({"\ud800": {}}),
+    "lone surrogate as a knob": preset_of({"skip_blocks": {"\ud800": 1}}),
     "long number": b'{"name": "a", "methods": {"skip_blocks": {"levels": ' + b"9" * 60_000 + b"}}}",
     "no name": b'{"methods": {"skip_blocks": {}}}',
     "no methods": b'{"name": "a"}',
@@ -198,6 +212,74 @@ def test_a_broken_file_in_the_folder_costs_only_itself(presets: Presets) -> None
         presets.rename("broken", "mended")
     presets.delete("broken")
     assert presets.load("mine").selection == SKIP
+
+
+def nested(depth: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "value", [["in.\ud800"], nested(5000), nested(900), 10**10_000], ids=["surrogate", "5000", "900", "digits"]
+)
+def test_values_that_no_file_can_hold_are_refused_on_saving_and_nothing_is_lost(presets: Presets, value: Any) -> None:
+    presets.save("mine", SKIP)
+    before = everything(presets)
+    for knob in ("blocks", "levels"):
+        with pytest.raises(PresetError) as refusal:
+            presets.save("mine", {"skip_blocks": {knob: value}})
+        sentence = str(refusal.value)
+        assert len(sentence) < 400 and "\n" not in sentence and sentence.encode("utf-8")
+    assert everything(presets) == before
+
+
+def test_a_file_whose_name_is_no_text_is_passed_over(presets: Presets) -> None:
+    presets.save("mine", SKIP)
+    try:
+        (presets.folder / os.fsdecode(b"half\xff.json")).write_bytes(preset_of(SKIP))
+    except OSError:
+        pytest.skip("this file system takes names of text alone")
+    assert presets.names() == [*BUILT_IN, "mine"]
+    with pytest.raises(PresetError) as refusal:
+        presets.load(os.fsdecode(b"half\xff"))
+    assert str(refusal.value).encode("utf-8")
+
+
+@pytest.fixture
+def unreadable() -> Iterator[Path]:
+    """A folder of presets with a link into a folder that may not be read; root is nobody meanwhile."""
+    if os.name == "nt":
+        pytest.skip("Windows has other rights")
+    top = Path(tempfile.mkdtemp())
+    top.chmod(0o755)
+    folder, secret = top / "presets", top / "secret"
+    folder.mkdir()
+    secret.mkdir()
+    (secret / "theirs.json").write_bytes(preset_of(SKIP))
+    (folder / "link.json").symlink_to(secret / "theirs.json")
+    (folder / "mine.json").write_bytes(json.dumps({"name": "mine", "methods": SKIP}).encode())
+    secret.chmod(0)
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    yield folder
+    if root:
+        os.seteuid(0)
+    secret.chmod(0o700)
+    shutil.rmtree(top)
+
+
+def test_a_link_to_where_nobody_may_look_costs_only_itself(unreadable: Path) -> None:
+    presets = Presets(unreadable)
+    assert presets.names() == [*BUILT_IN, "mine"]
+    assert presets.load("mine").selection == SKIP
+    for act in (presets.load, presets.delete, lambda name: presets.rename(name, "a")):
+        with pytest.raises(PresetError, match="'link'"):
+            act("link")
+    with pytest.raises(PresetError, match="'link.json' cannot be read"):
+        presets.add(unreadable / "link.json")
 
 
 def test_an_empty_or_wrong_selection_is_not_kept(presets: Presets) -> None:
