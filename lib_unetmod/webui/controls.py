@@ -6,6 +6,8 @@ The order of the values is the order of the script's arguments: the switch, then
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -59,12 +61,21 @@ def rarely_used(knob: Knob) -> int:
 def arguments() -> Iterator[tuple[str, Method, Knob | None]]:
     """Every argument after the switch: its name, its method, and its knob or, for the method's toggle, None.
 
-    Their order is that of a request's list, on which scripts rely: by group, and in a group as the methods compose.
+    Their order is that of a request's list, on which scripts rely: as in arguments.txt, to whose end new ones are written.
     """
+    known: dict[str, tuple[str, Method, Knob | None]] = {}
     for method in sorted(METHODS.values(), key=lambda m: (_group_place(m), m.at, m.name)):
-        yield method.name, method, None
-        for knob in knobs(method.config):
-            yield f"{method.name}.{knob.name}", method, knob
+        known[method.name] = (method.name, method, None)
+        known |= {
+            f"{method.name}.{knob.name}": (f"{method.name}.{knob.name}", method, knob) for knob in knobs(method.config)
+        }
+    published = [name for name in _published() if name in known]
+    yield from (known[name] for name in dict.fromkeys([*published, *known]))
+
+
+@cache
+def _published() -> tuple[str, ...]:
+    return tuple((Path(__file__).parent / "arguments.txt").read_text(encoding="utf-8").split())
 
 
 def _group_place(method: Method) -> int:

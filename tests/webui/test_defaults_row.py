@@ -27,7 +27,7 @@ class Served:
             self.panel.wire()
         self.row = row
         self.names = {control: name for name, control in zip(self.panel.names, self.panel.components, strict=True)}
-        self.events = {function.fn.__qualname__: function.fn for function in self._functions() if function.fn is not None}
+        self.events = {getattr(one.fn, "__qualname__", ""): one.fn for one in self._functions()}
 
     def _functions(self) -> list[Any]:
         return list(self.page.fns.values()) if isinstance(self.page.fns, dict) else self.page.fns

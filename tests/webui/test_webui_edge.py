@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import importlib.util
 from functools import partial, reduce
 from pathlib import Path
@@ -116,7 +117,8 @@ def test_axes_are_grouped_and_named_as_the_panel_is(plot):
 
 
 def test_an_axis_sets_its_own_cell(plot):
-    levels = next(option for option in plot.axis_options if option.label.startswith("[UNet Mod] Skip U-Net blocks: Deepest"))
+    label = "[UNet Mod] Skip U-Net blocks: Skip deepest levels"
+    levels = next(option for option in plot.axis_options if option.label == label)
     p = SimpleNamespace()
     cell = copy.copy(p)
     levels.args[2](cell, 2, [1, 2])
@@ -239,7 +241,7 @@ def test_notes_stand_whole_under_the_picture_and_in_answers_and_short_in_files()
     generate(p, {"skip_blocks": {"levels": 9}, "hyper_tile": {"tile": "many"}})
     told = [comment.removeprefix(host.PREFIX) for comment in p.comments]
     assert len(told) == 2 and "levels is 9" in told[0] and "tile is 'many'" in told[1]
-    assert p.extra_generation_params == {"Size": "64x64", INFOTEXT_NOTE: "Skip U-Net blocks; HyperTile"}
+    assert p.extra_generation_params == {"Size": "64x64", INFOTEXT_NOTE: "HyperTile; Skip U-Net blocks"}
     processed = SimpleNamespace(extra_generation_params=p.extra_generation_params)
     sampling.finish(p, processed)
     assert processed.extra_generation_params["UNet Mod notes"] == " ".join(told)
@@ -346,3 +348,13 @@ def test_what_is_decoded_is_what_the_webui_would_decode():
     assert host.decoded(p, decoded) is decoded and host.decoded(p, "no latent") == "no latent"
     with pytest.raises(ValueError, match="NaN"):
         host.decoded(p, latents * float("nan"))
+
+
+def test_arguments_by_position_are_those_of_earlier_versions_and_new_ones_come_last():
+    """A request may give a list of values; what a place in it means must not change. New knobs are added to the file."""
+    names = (Path(controls.__file__).parent / "arguments.txt").read_text().split()
+    of_0_1_0 = "\n".join(names[:196])
+    assert hashlib.sha256(of_0_1_0.encode()).hexdigest() == (
+        "6ab21dcc101034911ae2e528c688ed8eacbab7887af299e7a3592138d3625aa6"
+    )
+    assert names == [name for name, _, _ in controls.arguments()]
