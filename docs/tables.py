@@ -23,6 +23,7 @@ from lib_unetmod.core.config import SHARED_KNOBS, knobs  # noqa: E402
 from lib_unetmod.core.knobs import Knob  # noqa: E402
 from lib_unetmod.core.registry import Method  # noqa: E402
 from lib_unetmod.settings.measured import Change, Size, Speed, measured  # noqa: E402
+from lib_unetmod.webui.controls import ordered_methods  # noqa: E402
 
 README, JAPANESE = ROOT / "README.md", ROOT / "README.ja.md"
 METHODS_PAGE = ROOT / "docs" / "methods.md"
@@ -61,7 +62,7 @@ def japanese_table() -> str:
     rows = []
     for goal, method in _with_goals(JAPANESE_GOALS):
         title = words.get(method.title, method.title)
-        shown = escaped(title if title == method.title else f"{title}({method.title})")
+        shown = escaped(title if title == method.title else f"{title} / {method.title}")
         link = f"[{shown}](docs/methods.md#{slug(method.title)})"
         rows.append(
             (goal, link, words.get(method.benefit, method.benefit), time(method), prices.get(method.name, price(method)))
@@ -165,9 +166,9 @@ def slug(heading: str) -> str:
 
 
 def in_order(goals: Mapping[str, str]) -> list[Method]:
-    """The methods by goal, then in the order in which they act."""
+    """The methods by goal, then in the panel's order."""
     groups = list(goals)
-    return sorted(METHODS.values(), key=lambda method: (groups.index(method.group), method.at))
+    return sorted(ordered_methods(), key=lambda method: groups.index(method.group))
 
 
 def _with_goals(goals: Mapping[str, str]) -> Iterable[tuple[str, Method]]:
