@@ -41,6 +41,8 @@ _SCRIPTS = (*sorted(_ROOT.glob("javascript/*.js")), _HERE / "page.js")
 _FONTS = {"font": ["ui-sans-serif", "system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
 #: Pixels. Beyond this a few CPU cores take minutes; the command line allows more.
 _SIDES = (64, 512)
+#: gradio applies page.css to what stands above its footer alone. On a phone the buttons lie over the end of the page.
+_FOOTER = "<style>@media (max-width: 767px) { footer { margin-bottom: 4.5rem !important; } }</style>"
 #: Prompts and seeds whose pictures show at sight what they are, at the settings that the page begins with.
 EXAMPLES = (
     ("red apple", 4),
@@ -70,7 +72,7 @@ def build(model: SmallModel, presets: Path | None = None, first: Selection = FIR
         theme=_theme(),
         title="UNet Mod",
         css_paths=[path for path in _STYLES if path.is_file()],
-        head="".join(f"<script>{script.read_text('utf-8')}</script>" for script in _SCRIPTS),
+        head=_FOOTER + "".join(f"<script>{script.read_text('utf-8')}</script>" for script in _SCRIPTS),
         analytics_enabled=False,
     ) as page:
         gr.HTML(_heading(model), elem_id="playground_heading", padding=False)

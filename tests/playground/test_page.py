@@ -6,7 +6,6 @@ Needs playwright and a Chromium, its own or the system's; without them it is ski
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import socket
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from browser import faults, started
 from torch import nn
 
 from lib_unetmod import METHODS
@@ -22,28 +22,16 @@ from lib_unetmod.core.registry import method_of
 from lib_unetmod.playground import model as playground_model
 from lib_unetmod.settings.presets import BUILT_IN
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 ROOT = Path(__file__).parents[2]
 WIDE, PHONE = {"width": 1366, "height": 768}, {"width": 412, "height": 900}
 LARGER, DETAIL = ([method_of(config).title for config in BUILT_IN[name]] for name in ("Larger", "More detail"))
 SKIP = METHODS["skip_blocks"].title
 
 
-def _chromium(browsers: Any) -> str:
-    own = browsers.chromium.executable_path
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    found = own if Path(own).exists() else next(filter(None, map(shutil.which, names)), None)
-    return found or pytest.skip("there is no Chromium: `playwright install chromium`, or the system's own")
-
-
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as browsers:
-        # Chromium refuses its sandbox to root, as whom containers run.
-        root = hasattr(os, "geteuid") and os.geteuid() == 0
-        started = browsers.chromium.launch(executable_path=_chromium(browsers), args=["--no-sandbox"] if root else [])
-        yield started
-        started.close()
+    with started() as chromium:
+        yield chromium
 
 
 @pytest.fixture(scope="module")
@@ -52,23 +40,39 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def address(browser: Any, folder: Path) -> Iterator[str]:
-    """The page of a model with random weights, served."""
-    from lib_unetmod.playground.page import build, launch
-
+def model() -> playground_model.SmallModel:
+    """The playground's modules with random weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = playground_model.build(vocabulary=["red", "apple", "owl"]).eval().requires_grad_(False)
         for module in model.unet.modules():
             if isinstance(module, (nn.Conv2d, nn.Linear)) and not module.weight.any():
                 nn.init.normal_(module.weight, std=0.7 * module.weight[0].numel() ** -0.5)
+    return model
+
+
+def served(model: playground_model.SmallModel, folder: Path, **options: Any) -> Iterator[str]:
+    from lib_unetmod.playground.page import build, launch
+
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    blocks = build(model, folder)
+    blocks = build(model, folder, **options)
     launch(blocks, "127.0.0.1", port)
     yield f"http://127.0.0.1:{port}/"
     blocks.close()
+
+
+@pytest.fixture(scope="module")
+def address(browser: Any, model: playground_model.SmallModel, folder: Path) -> Iterator[str]:
+    """The page with nothing on at first."""
+    yield from served(model, folder, first={})
+
+
+@pytest.fixture(scope="module")
+def as_users_have_it(browser: Any, model: playground_model.SmallModel, folder: Path) -> Iterator[str]:
+    """The page as `python -m lib_unetmod.playground` serves it."""
+    yield from served(model, folder)
 
 
 class Page:
@@ -242,9 +246,9 @@ def test_a_button_sets_what_fits_the_page_and_chips_follow_it(page: Page) -> Non
     page.press("faster")
     page.until_ticked(["DeepCache"])
     page.until_chip("DeepCache 2")
-    page.set(Steps=6)
+    page.set(**{"Sampling steps": 6})
     page.until_chip("DeepCache: nothing to do at 6 steps")
-    page.set(Steps=20)
+    page.set(**{"Sampling steps": 20})
     page.until_chip("DeepCache 2")
     page.press("clear")
     page.until_ticked([])
@@ -306,7 +310,7 @@ def test_the_button_draws_two_pictures(page: Page) -> None:
     page.open()
     page.tick("skip_blocks")
     page.tab.check("#unetmod_skip_blocks_middle input")
-    for label, value in (("Steps", "1"), ("Width", "64"), ("Height", "64"), ("CFG scale", "1")):
+    for label, value in (("Sampling steps", "1"), ("Width", "64"), ("Height", "64"), ("CFG scale", "1")):
         page.tab.get_by_label(f"number input for {label}").fill(value)
     page.tab.keyboard.press("Tab")
     page.tab.click("#draw")
@@ -317,7 +321,131 @@ def test_the_button_draws_two_pictures(page: Page) -> None:
     plain, modified = page.tab.eval_on_selector_all(".unetmod-picture img", "all => all.map(one => one.src)")
     assert page.tab.request.get(plain).body() != page.tab.request.get(modified).body()
     assert "PSNR" in page.tab.inner_text("#results")
-    assert "Skip blocks middle" in page.tab.input_value("#used textarea")
+    assert "--set skip_blocks.middle=true" in page.tab.input_value("#used textarea")
+
+
+def test_the_first_picture_shows_what_a_method_does(browser: Any, as_users_have_it: str) -> None:
+    """With no setting touched: a method is on, both pictures come, and they differ."""
+    page = Page(browser, as_users_have_it, WIDE)
+    page.until_chip("DeepCache")
+    assert page.on and page.ticked == ["DeepCache"]
+    page.tab.click("#draw")
+    page.until("() => document.querySelectorAll('.unetmod-picture img').length === 2")
+    assert "PSNR" in page.tab.inner_text("#results") and "identical" not in page.tab.inner_text("#results")
+    assert "--set deep_cache" in page.tab.input_value("#used textarea")
+    page.tab.close()
+    assert page.wrong == []
+
+
+def test_an_example_sets_prompt_and_seed(browser: Any, as_users_have_it: str) -> None:
+    from lib_unetmod.playground.page import EXAMPLES
+
+    page = Page(browser, as_users_have_it, WIDE)
+    page.tab.fill("#prompt textarea", "owl")
+    page.tab.fill("#seed input", "77")
+    page.tab.click("#examples button:has-text('red apple')")
+    page.until("seed => document.querySelector('#seed input').value === seed", str(dict(EXAMPLES)["red apple"]))
+    assert page.tab.input_value("#prompt textarea") == "red apple"
+    page.tab.close()
+
+
+def test_the_trained_checkpoint_knows_all_examples() -> None:
+    from lib_unetmod.playground.page import EXAMPLES
+
+    known = playground_model.load().tokenizer.number
+    assert len(EXAMPLES) == 8 and all(word in known for prompt, _ in EXAMPLES for word in prompt.split())
+
+
+@pytest.fixture
+def evaluations(model: playground_model.SmallModel) -> Iterator[list[int]]:
+    """Grows by one with each call of the U-Net."""
+    calls: list[int] = []
+    hook = model.unet.register_forward_pre_hook(lambda *_: calls.append(1))
+    yield calls
+    hook.remove()
+
+
+@pytest.mark.parametrize("how", ["stop", "close"])
+def test_stop_and_a_closed_tab_end_a_drawing_within_two_evaluations(
+    how: str, browser: Any, address: str, evaluations: list[int]
+) -> None:
+    first, second = Page(browser, address, WIDE), Page(browser, address, WIDE)
+    for tab, steps, side in ((first, "60", "192"), (second, "1", "64")):
+        for label, value in (("Sampling steps", steps), ("Width", side), ("Height", side)):
+            tab.tab.get_by_label(f"number input for {label}").fill(value)
+        tab.tab.keyboard.press("Tab")
+    first.tab.click("#draw")
+    while len(evaluations) < 5:
+        first.tab.wait_for_timeout(20)
+    if how == "stop":
+        first.tab.click("#stop")
+    else:
+        first.tab.close()
+    begun = len(evaluations)
+    # One picture is drawn at a time: the second, of two evaluations with the one that warms up, waits for the first's end.
+    second.tab.click("#draw")
+    second.until("() => document.querySelectorAll('.unetmod-picture img').length === 1")
+    assert begun < 60 and len(evaluations) - begun - 2 <= 2
+    if how == "stop":
+        first.until("() => document.querySelector('#results').innerText.includes('Stopped after')")
+        assert "of 60 steps of the original picture." in first.tab.inner_text("#results")
+        first.tab.close()
+    second.tab.close()
+
+
+def test_the_page_stands_in_the_middle_of_a_wide_screen(browser: Any, address: str) -> None:
+    page = Page(browser, address, {"width": 1920, "height": 1000})
+    left, right = (page.tab.locator(f"#playground_{side}").bounding_box() for side in ("prompt", "right"))
+    assert abs(left["x"] - (1920 - right["x"] - right["width"])) <= 2 and left["x"] > 200
+    page.tab.close()
+
+
+def test_generate_and_pictures_are_within_reach_on_a_phone(browser: Any, address: str) -> None:
+    page = Page(browser, address, PHONE)
+    for down in (0, 600, 100_000):
+        page.tab.evaluate("down => window.scrollTo(0, down)", down)
+        box = page.tab.locator("#draw").bounding_box()
+        assert box["y"] >= 0 and box["y"] + box["height"] <= PHONE["height"] and box["width"] > 150
+    page.tab.evaluate("window.scrollTo(0, 0)")
+    tops = [page.tab.locator(area).bounding_box()["y"] for area in ("#prompt", "#pictures", "#playground_settings")]
+    assert tops == sorted(tops) and tops[1] < PHONE["height"]
+    page.tab.evaluate("window.scrollTo(0, document.documentElement.scrollHeight)")
+    footer, buttons = (page.tab.locator(one).bounding_box() for one in ("footer", "#playground_buttons"))
+    assert footer["y"] + footer["height"] <= buttons["y"] + 1
+    assert page.tab.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+    page.tab.close()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_all_text_stands_out_and_nothing_is_cut_off_or_covered(theme: str, browser: Any, as_users_have_it: str) -> None:
+    page = Page(browser, f"{as_users_have_it}?__theme={theme}", {**WIDE, "height": 2000})
+    page.until_chip("DeepCache")
+    page.tab.get_by_text("The 3 words it knows").click()
+    page.until("() => document.querySelector('.unetmod-words').checkVisibility()")
+    page.until("() => document.getAnimations().every((one) => one.playState !== 'running')")
+    assert faults(page.tab) == []
+    page.tab.close()
+
+
+def test_a_value_that_the_page_changed_is_said(browser: Any, address: str) -> None:
+    page = Page(browser, address, WIDE)
+    steps = page.tab.get_by_label("number input for Sampling steps")
+    steps.fill("1000")
+    page.tab.keyboard.press("Tab")
+    page.tab.get_by_text("Sampling steps 1000 became 60: it takes 1 to 60.").wait_for()
+    steps.fill("30")
+    page.tab.keyboard.press("Tab")
+    page.until("() => document.querySelector('.playground-changed') === null")
+    page.tab.close()
+
+
+def test_a_seed_that_cannot_be_is_refused_by_its_name(browser: Any, address: str) -> None:
+    page = Page(browser, address, WIDE)
+    page.tab.fill("#seed input", "-2")
+    page.tab.keyboard.press("Tab")
+    page.tab.click("#draw")
+    page.tab.get_by_text("Seed is -2; it takes a whole number from -1 to 4294967295.").wait_for()
+    page.tab.close()
 
 
 def test_labels_are_shortened_in_the_webuis_language_too(browser: Any, address: str) -> None:
@@ -327,5 +455,5 @@ def test_labels_are_shortened_in_the_webuis_language_too(browser: Any, address: 
     japanese.open()
     japanese.tick("skip_blocks")
     label = japanese.tab.locator("#unetmod_skip_blocks_middle label")
-    assert label.inner_text().strip() == entries["Skip blocks: Middle block"].split(": ")[1]
+    assert label.inner_text().strip() == entries[f"{SKIP}: Middle block"].split(": ")[1]
     japanese.tab.close()
