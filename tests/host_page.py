@@ -67,7 +67,7 @@ def build(folder: Path) -> gr.Blocks:
         gr.Dropdown.get_expected_parent = Tool.get_expected_parent
     with gr.Blocks(theme=gr.themes.Default(**FONTS), analytics_enabled=False) as page:
         panel = Panel(lambda name: f"script_txt2img_unet_mod_{name}", presets=Presets(folder))
-        with gr.Tabs(), gr.Tab("txt2img"), gr.Row(elem_id="txt2img_results_row"):
+        with gr.Tabs(), gr.Tab("txt2img"), gr.Row(equal_height=False, elem_id="txt2img_results_row"):
             with gr.Column(variant="compact", elem_id="txt2img_settings"):
                 gr.Slider(64, 2048, 512, step=8, label="Width", elem_id="txt2img_width")
                 with gr.Row(elem_id="txt2img_seed_row"):
