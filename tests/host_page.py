@@ -69,7 +69,7 @@ def elem_id(name: str) -> str:
 
 def defaults_row() -> DefaultsRow:
     """The row, with nothing behind it."""
-    return DefaultsRow(elem_id, lambda values: "Kept.", lambda: "Reset.", list)
+    return DefaultsRow(elem_id, lambda values: "Kept.", lambda: "Reset.", lambda: Panel.values(False, {}))
 
 
 def build(folder: Path) -> gr.Blocks:
