@@ -22,6 +22,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 import gradio as gr
 
 from lib_unetmod.settings.presets import Presets
+from lib_unetmod.webui.defaults_row import DefaultsRow
 from lib_unetmod.webui.panel import Panel
 
 #: Plain names: gradio would fetch a font of its own choice from the network.
@@ -50,31 +51,42 @@ div.block.gradio-accordion {
 """
 
 
-class Tool(gr.Button):
-    """A small button that a form takes in, as a WebUI's are."""
+def in_form() -> type[gr.blocks.BlockContext]:
+    """What a WebUI's small buttons and drop-downs answer when gradio asks where they belong."""
+    return gr.components.Form
 
-    def get_expected_parent(self) -> type[gr.blocks.BlockContext]:
-        return gr.components.Form
 
-    def get_block_name(self) -> str:
-        return "button"
+def tool(sign: str, elem_id: str) -> None:
+    """A small button that stands in the form of the fields beside it."""
+    # No subclass of a component: gradio writes a file for each.
+    gr.Button(sign, elem_id=elem_id, elem_classes=["tool"]).get_expected_parent = in_form
+
+
+def elem_id(name: str) -> str:
+    """A control's id, as a WebUI makes it."""
+    return f"script_txt2img_unet_mod_{name}"
+
+
+def defaults_row() -> DefaultsRow:
+    """The row, with nothing behind it."""
+    return DefaultsRow(elem_id, lambda values: "Kept.", lambda: "Reset.", lambda: Panel.values(False, {}))
 
 
 def build(folder: Path) -> gr.Blocks:
     """The page; presets are kept in `folder`."""
     if not OF_PLAYGROUND:
         # The WebUIs do this to every drop-down, so that it stands in a form.
-        gr.Dropdown.get_expected_parent = Tool.get_expected_parent
+        gr.Dropdown.get_expected_parent = lambda self: in_form()
     with gr.Blocks(theme=gr.themes.Default(**FONTS), analytics_enabled=False) as page:
-        panel = Panel(lambda name: f"script_txt2img_unet_mod_{name}", presets=Presets(folder))
-        with gr.Tabs(), gr.Tab("txt2img"), gr.Row(elem_id="txt2img_results_row"):
+        panel = Panel(elem_id, presets=Presets(folder), defaults_row=None if OF_PLAYGROUND else defaults_row())
+        with gr.Tabs(), gr.Tab("txt2img"), gr.Row(equal_height=False, elem_id="txt2img_results_row"):
             with gr.Column(variant="compact", elem_id="txt2img_settings"):
                 gr.Slider(64, 2048, 512, step=8, label="Width", elem_id="txt2img_width")
                 with gr.Row(elem_id="txt2img_seed_row"):
                     gr.Number(-1, label="Seed", elem_id="txt2img_seed", min_width=100, precision=0)
                     if not OF_PLAYGROUND:
-                        Tool("\U0001f3b2", elem_id="txt2img_random_seed", elem_classes=["tool"])
-                        Tool("\u267b\ufe0f", elem_id="txt2img_reuse_seed", elem_classes=["tool"])
+                        tool("\U0001f3b2", "txt2img_random_seed")
+                        tool("\u267b\ufe0f", "txt2img_reuse_seed")
                         narrow: dict[str, Any] = {} if gr.__version__.startswith("3.") else {"scale": 0, "min_width": 60}
                         gr.Checkbox(False, label="Extra", elem_id="txt2img_subseed_show", **narrow)
                     panel.render_switch()
