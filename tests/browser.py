@@ -132,7 +132,8 @@ _FAULTS = r"""
         const layers = [];
         for (let around = e; around; around = around.parentElement) {
             const style = getComputedStyle(around);
-            const stops = /gradient/.test(style.backgroundImage) ? style.backgroundImage.match(/(rgba?|color|oklab|oklch)\([^()]*\)/g) || [] : [];
+            const image = style.backgroundImage;
+            const stops = /gradient/.test(image) ? image.match(/(rgba?|color|oklab|oklch)\([^()]*\)/g) || [] : [];
             layers.unshift(stops.length ? stops.map(rgba) : [rgba(style.backgroundColor)]);
         }
         const dark = document.body.classList.contains("dark");
@@ -160,7 +161,8 @@ _FAULTS = r"""
             found.push(`contrast ${least.toFixed(2)} of ${what}${name(e)}`);
         }
     };
-    for (const e of [...worded, ...fields.filter((e) => !e.matches("[type=range], [type=checkbox], [type=radio], [type=file]"))]) {
+    const written = fields.filter((e) => !e.matches("[type=range], [type=checkbox], [type=radio], [type=file]"));
+    for (const e of [...worded, ...written]) {
         const style = getComputedStyle(e);
         const filled = style.webkitTextFillColor;
         if (rgba(filled)[3] > 0 && !e.disabled && (ownText(e) || e.value)) {
@@ -192,7 +194,9 @@ _BEATEN = r"""
         return document.querySelector(`.${rule.containerName}`).getBoundingClientRect().width <= most;
     };
     const holds = (rule) =>
-        rule instanceof CSSMediaRule ? matchMedia(rule.conditionText).matches : rule instanceof CSSContainerRule && narrow(rule);
+        rule instanceof CSSMediaRule
+            ? matchMedia(rule.conditionText).matches
+            : rule instanceof CSSContainerRule && narrow(rule);
     const rules = (list) => [...list].flatMap((rule) =>
         rule instanceof CSSStyleRule ? [rule] : holds(rule) ? rules(rule.cssRules) : []);
     const wanted = new Map();

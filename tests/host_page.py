@@ -19,11 +19,11 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
-import gradio as gr
+import gradio as gr  # noqa: E402
 
-from lib_unetmod.settings.presets import Presets
-from lib_unetmod.webui.defaults_row import DefaultsRow
-from lib_unetmod.webui.panel import Panel
+from lib_unetmod.settings.presets import Presets  # noqa: E402
+from lib_unetmod.webui.defaults_row import DefaultsRow  # noqa: E402
+from lib_unetmod.webui.panel import Panel  # noqa: E402
 
 #: Plain names: gradio would fetch a font of its own choice from the network.
 FONTS = {"font": ["Source Sans Pro", "ui-sans-serif", "system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
