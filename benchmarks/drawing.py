@@ -9,7 +9,7 @@ from torch import Tensor
 
 from benchmarks.timing import seconds_now
 from lib_unetmod import Config, modified
-from lib_unetmod.core.run import Guidance
+from lib_unetmod.core.call import Guidance
 from lib_unetmod.playground.model import SmallModel
 from lib_unetmod.playground.samplers import Course
 

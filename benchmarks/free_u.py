@@ -22,8 +22,8 @@ from benchmarks import subjects
 from benchmarks.subjects import scaled_dot_product_attention
 from benchmarks.timing import device, in_turn, median, ratio, timed
 from lib_unetmod import FreeU, inspect_unet, modified
-from lib_unetmod.methods.detail.free_u import Stage, reweighted
-from lib_unetmod.parts.maps.low_frequencies import scaled_frequencies
+from lib_unetmod.methods.detail.free_u import FreeUStage, reweighted
+from lib_unetmod.parts.maps.low_frequencies import fourier_filter
 
 #: Rounds of what takes milliseconds, for each round of whole evaluations.
 SHORT_ROUNDS = 20
@@ -36,7 +36,7 @@ class Entering:
 
     x: Tensor
     channels: int
-    stage: Stage
+    stage: FreeUStage
 
     @property
     def skip(self) -> Tensor:
@@ -56,7 +56,7 @@ def main() -> None:
         filters = in_turn(
             {
                 "transform": lambda: [by_fft(one.skip, one.stage.s) for one in maps],
-                "projection": lambda: [scaled_frequencies(one.skip, one.stage.s) for one in maps],
+                "projection": lambda: [fourier_filter(one.skip, one.stage.s) for one in maps],
             },
             SHORT_ROUNDS * options.rounds,
             over="transform",

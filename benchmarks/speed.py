@@ -49,8 +49,8 @@ from lib_unetmod import (
     inspect_unet,
     modified,
 )
+from lib_unetmod.core.call import Guidance
 from lib_unetmod.core.registry import method_of
-from lib_unetmod.core.run import Guidance
 
 EVALUATIONS = 12
 #: Evaluations that share a matching of token merging.

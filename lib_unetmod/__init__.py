@@ -11,6 +11,7 @@ Each folder imports only what stands above it here; webui and playground stand s
 """
 
 from . import methods as _methods  # noqa: F401  (registers them)
+from .core.call import Guidance, HostCall
 from .core.config import Config
 from .core.knobs import ConfigError
 from .core.patching import what_is_on
@@ -41,8 +42,10 @@ __all__ = [
     "DeepShrink",
     "EncoderReuse",
     "FreeU",
+    "Guidance",
     "GuidanceInterval",
     "HiDiffusion",
+    "HostCall",
     "HyperTile",
     "Run",
     "ScaleCrafter",

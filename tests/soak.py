@@ -22,9 +22,9 @@ from torch import nn
 from unets import call, fresh, inputs
 
 from lib_unetmod import METHODS, Config, ConfigError, modified, what_is_on
+from lib_unetmod.core.call import Guidance
 from lib_unetmod.core.config import knobs
 from lib_unetmod.core.knobs import Knob
-from lib_unetmod.core.run import Guidance
 
 SIZES = [(8, 8), (16, 16), (16, 24), (17, 13), (9, 40), (24, 24)]
 PASSES = ("first", "hires", "img2img")

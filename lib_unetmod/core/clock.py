@@ -5,31 +5,66 @@ Nothing here counts calls against a step total.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
 
-@dataclass
-class Traversal:
-    """One walk through the blocks. `ordinal` counts the walks of an evaluation; `memory` is gone with the walk.
+class StateKey(NamedTuple):
+    """What a traversal continues from earlier evaluations.
 
     Attributes:
-        ordinal: which walk of its evaluation this is.
-        call: which call of the U-Net in its evaluation this walk belongs to: cond and uncond may be called apart.
-        stream: what this walk continues from earlier evaluations: the same rows at the same size in the same place of the
-            evaluation. None where nothing may be continued.
-        latent_size: height and width of the latent that is walked.
-        memory: what the walk carries from block to block.
+        place: the same rows at the same size in the same place of the evaluation.
+        doing: which methods act, and in which phase: what one set of them left is not for another.
+        splits: what else tells it from others of the same place.
+    """
+
+    place: Hashable
+    doing: Hashable
+    splits: tuple[Hashable, ...] = ()
+
+
+@dataclass(eq=False)
+class Traversal:
+    """One walk through the blocks. `ordinal` counts those of an evaluation.
+
+    Attributes:
+        ordinal: which of its evaluation it is.
+        call: which call of the U-Net in its evaluation it belongs to: cond and uncond may be called apart.
+        latent_size: height and width of the latent.
+        place: of its `StateKey`; None where nothing may be continued.
+        told_doing: gives `doing` of its `StateKey`, when it is first needed.
+        slots: what the run's `PerTraversal` slots hold, by slot.
     """
 
     ordinal: int = -1
     call: int = -1
-    stream: Hashable | None = None
     latent_size: tuple[int, int] = (0, 0)
-    memory: dict[Any, Any] = field(default_factory=dict)
+    place: Hashable | None = None
+    told_doing: Callable[[], Hashable] = tuple
+    slots: dict[Any, Any] = field(default_factory=dict)
+    _splits: tuple[Hashable, ...] = ()
+
+    @property
+    def continues(self) -> bool:
+        """Whether anything may be continued from earlier evaluations."""
+        return self.place is not None
+
+    @property
+    def state_key(self) -> StateKey | None:
+        """Under which state is kept for later evaluations; None where nothing may be."""
+        return StateKey(self.place, self._doing, self._splits) if self.continues else None
+
+    def split(self, key: Hashable) -> None:
+        """What is kept from traversals that were split so is not for others, nor the other way round."""
+        self._splits = (*self._splits, key)
+
+    @cached_property
+    def _doing(self) -> Hashable:
+        return self.told_doing()
 
 
 class Clock:
@@ -77,6 +112,10 @@ class Clock:
     def new_traversal(self) -> None:
         """`input_blocks[0]` is entered."""
         self.traversal = Traversal(self.traversal.ordinal + 1, self._call)
+
+    def end_traversals(self) -> None:
+        """What was kept for the last traversal is let go."""
+        self.traversal = Traversal(self.traversal.ordinal, self.traversal.call, self.traversal.latent_size)
 
     def _begin(self) -> None:
         self.evaluation += 1

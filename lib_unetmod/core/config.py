@@ -8,7 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, get_type_hints
 
 from .knobs import PARSERS, ConfigError, Knob, knob, shortened
-from .schedule import Window
+from .schedule import ProgressRange
 from .target import Target
 from .upcoming_picture import Idle, UpcomingPass, UpcomingPicture
 
@@ -55,8 +55,8 @@ class Config:
             )
 
     @property
-    def window(self) -> Window:
-        return Window(self.start, self.end)
+    def window(self) -> ProgressRange:
+        return ProgressRange(self.start, self.end)
 
     def acts_in(self, pass_name: str) -> bool:
         """Whether the method acts in the pass "first", "hires" or "img2img"."""
@@ -89,7 +89,7 @@ class Config:
     def range_in_words(self) -> str:
         return "" if self.window.always else f"{self.start:g}-{self.end:g}"
 
-    def settled(self: C, unet: UNetMap, target: Target) -> C:
+    def resolved(self: C, unet: UNetMap, target: Target) -> C:
         """These settings with everything decided that they leave to the U-Net and the picture's size."""
         return self
 
@@ -98,7 +98,7 @@ class Config:
         """Whether they leave something to them."""
         return False
 
-    def phase(self, progress: float) -> Hashable:
+    def cache_key(self, progress: float) -> Hashable:
         """What the method does at this progress, for one that does different things within its window.
 
         What caches keep from evaluations in one phase is not for those in another.
@@ -135,7 +135,7 @@ class Config:
         """Why the method does nothing in this one of its passes."""
         config = self
         if upcoming.unet is not None:
-            config = self.settled(upcoming.unet, one.target)
+            config = self.resolved(upcoming.unet, one.target)
             reason = config.held_back(one.target)
             if reason:
                 return Idle(f"at {one.size}", reason)
@@ -147,7 +147,7 @@ class Config:
         return config.idle_at(reached, one, upcoming.unet)
 
     def idle_at(self, reached: tuple[float, ...] | None, one: UpcomingPass, unet: UNetMap | None) -> Idle | None:
-        """Why these settings, settled, change nothing in the evaluations of a pass that lie in their range.
+        """Why these settings, resolved, change nothing in the evaluations of a pass that lie in their range.
 
         Args:
             reached: progress of these evaluations, at least one; None where it is not known.

@@ -31,7 +31,7 @@ def _log_sigmas() -> np.ndarray:
     return np.log((1 - kept) / kept) / 2
 
 
-def input_in_output(progress: float, prediction: str) -> float:
+def prediction_correction(progress: float, prediction: str) -> float:
     """How much a U-Net's answer must change for the clean latent it means to change as its input does.
 
     The clean latent is (u - sqrt(1 - a) eps) / sqrt(a) or sqrt(a) u - sqrt(1 - a) v of the input u, where a = 1 / (sigma^2 +

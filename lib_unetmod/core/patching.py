@@ -44,7 +44,7 @@ class _Link:
 
 
 class _Chain:
-    """What stands as `forward` on an edited module: its edits around what was there before, the lowest order outermost."""
+    """What stands as `forward` on an edited module: its edits around what was there before, the lowest depth outermost."""
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
@@ -65,7 +65,7 @@ class _Chain:
             self.module.forward = self.previous
 
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
-        return self.call(*args, **kwargs)
+        return (self._call or self._dead)(*args, **kwargs)
 
     def _original(self, *args: Any, **kwargs: Any) -> Tensor:
         if self.previous is not None:
@@ -78,9 +78,10 @@ class _Chain:
         return self._original(*args, **kwargs)
 
     def _rebuild(self) -> None:
-        self.call = self._original if self.links else self._dead
+        # Without links nothing refers back to the chain, so that it goes with its module and not with a collection.
+        self._call: Callable[..., Tensor] | None = self._original if self.links else None
         for link in reversed(self.outermost_first()):
-            self.call = partial(link.edit.wrapper, self.call)
+            self._call = partial(link.edit.wrapper, self._call)
 
     def outermost_first(self) -> list[_Link]:
         return sorted(self.links, key=lambda link: link.at)

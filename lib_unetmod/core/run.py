@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
@@ -12,43 +12,26 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from . import tables
+from .call import Guidance, HostCall, Rows
 from .clock import Clock, Traversal
 from .composition import in_order
 from .config import Config
 from .depth import Depth
+from .edits import DecoderEdit
 from .knobs import ConfigError
 from .patching import Edit, Installed, Wrapper, watch_calls, what_is_on
 from .registry import Method, method_of
-from .schedule import PASSES
-from .streams import Streams
+from .schedule import PASSES, ProgressRange
+from .size import Size, size_of
+from .state import Ledger, PerPass, PerStream, PerTraversal
 from .target import PIXELS, TRAINED, Target
 from .unet_map import UNetMap, inspect_unet
 
 C = TypeVar("C", bound=Config)
-
-
-@dataclass(frozen=True)
-class Guidance:
-    """What a host says of its batch: classifier-free guidance's scale, and which rows it joins.
-
-    Attributes:
-        scale: of classifier-free guidance; at 1 the unconditional rows do not count.
-        partner: (B,) for each row of a call the row that holds the same picture's conditional input; a conditional row is
-            its own partner. Calls of another batch size are not described.
-        reason: where the host cannot tell partners, why, as a sentence for the user.
-    """
-
-    scale: float
-    partner: tuple[int, ...] = ()
-    reason: str = ""
-
-
-@dataclass(frozen=True, eq=False)
-class Finishing(Edit):
-    """An edit of the autoencoder for finished pictures: it acts on what is decoded in the last of a picture's passes.
-
-    It keeps to the passes of its method but not to its window, which is about evaluations.
-    """
+P = TypeVar("P")
+S = TypeVar("S")
+T = TypeVar("T")
 
 
 @dataclass(eq=False)
@@ -61,16 +44,15 @@ class _Applied:
 
 
 class Run:
-    """The state of one use of `modified`: which methods are on, the clock, the pass and the notes.
+    """One use of `modified`: which methods are on, the clock, what is kept, what the host says, and the notes.
 
     Attributes:
         map: what the U-Net has (`UNetMap`).
         clock: evaluations, traversals and progress (`Clock`).
         notes: sentences for the user, each once: where a method stood aside, and why.
         vae: the autoencoder that decodes the latents, for the methods that act on it too; None where there is none.
-        guidance: what the host said of the rows of its calls, None where it said nothing.
-        prediction: what the U-Net predicts, as the host says: "eps", the noise, or "v".
-        last_pass: whether what this pass draws is the picture, as the host says, and not what another pass begins with.
+        call: what the host says of its next calls (`HostCall`); `guidance`, `prediction` and `last_pass` set parts of it.
+        left_out: the rows of the host's call whose unconditional ones no layer computes in this traversal, if any.
         first_size: height and width of the latent of txt2img's first pass, None before it.
     """
 
@@ -78,9 +60,8 @@ class Run:
         self,
         unet: nn.Module,
         configs: Sequence[Config],
-        pass_name: str,
+        call: HostCall,
         timesteps: int,
-        seed: int,
         vae: nn.Module | None,
         trained_size: int | None,
     ) -> None:
@@ -88,25 +69,23 @@ class Run:
         self.clock = Clock(timesteps)
         self.notes: list[str] = []
         self.vae = vae
-        self.guidance: Guidance | None = None
-        self.prediction = "eps"
-        self.last_pass = True
-        self.first_size: tuple[int, int] | None = None
-        self.pass_name = ""
-        self._seed = seed
+        self.call = call
+        self.begin_pass(call.pass_name)
+        self.first_size: Size | None = None
+        self.left_out: PerTraversal[Rows | None] = PerTraversal(self.clock, lambda: None)
+        self._resolved: PerTraversal[dict[Config, Config]] = PerTraversal(self.clock, dict)
+        self._ledger = Ledger()
+        self._shared: dict[Callable[[Run], Any], Any] = {}
         self._trained_size = trained_size
         self._held_back: dict[str, str] = {}
-        self._streams: list[Streams[Any]] = []
-        self._shared_streams: dict[Callable[[], Any], Streams[Any]] = {}
         self._called_with: Tensor | None = None
         self._walked_call_input = False
-        self.begin_pass(pass_name)
         self._followed = unet
         self._asked = [_Applied(method_of(config), config) for config in in_order(configs)]
         self._applied = list(self._asked)
         self._installed = Installed()
         self._attention_edited: set[str] = set()
-        self._unwatch: Callable[[], None] | None = None
+        self._undo: list[Callable[[], None]] = []
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -124,28 +103,79 @@ class Run:
         return Target(self._trained_size or TRAINED[self.map.family], PIXELS * height, PIXELS * width)
 
     @property
-    def wraps(self) -> bool:
+    def circular(self) -> bool:
         """Whether the picture is a torus now: a host's tiling pictures pad convolutions circularly."""
         return getattr(self.map.input_blocks[0].layers[0].module, "padding_mode", "") == "circular"
+
+    # What the host says.
+
+    @property
+    def pass_name(self) -> str:
+        """The pass of the next traversals: "first", "hires" or "img2img"."""
+        return self.call.pass_name
+
+    @property
+    def guidance(self) -> Guidance | None:
+        """How the rows of the host's next calls belong together, None where that is not known."""
+        return self.call.guidance
+
+    @guidance.setter
+    def guidance(self, guidance: Guidance | None) -> None:
+        self.call = replace(self.call, guidance=guidance)
+
+    @property
+    def prediction(self) -> str:
+        """What the U-Net predicts: "eps", the noise, or "v"."""
+        return self.call.prediction
+
+    @prediction.setter
+    def prediction(self, prediction: str) -> None:
+        self.call = replace(self.call, prediction=prediction)
+
+    @property
+    def last_pass(self) -> bool:
+        """Whether what this pass draws is the picture."""
+        return self.call.last_pass
+
+    @last_pass.setter
+    def last_pass(self, last_pass: bool) -> None:
+        self.call = replace(self.call, last_pass=last_pass)
+
+    def told(self, call: HostCall) -> None:
+        """Take in what a host says of its next calls, which pass they belong to among it."""
+        self.begin_pass(call.pass_name)
+        self.call = call
 
     def begin_pass(self, pass_name: str) -> None:
         """Say which pass the next traversals belong to: "first", "hires" or "img2img"."""
         if pass_name not in PASSES:
             raise ConfigError(f"pass_name is {pass_name!r}; it takes {' or '.join(PASSES)}.")
-        if pass_name != self.pass_name:
-            self._forget()
-        self.pass_name = pass_name
+        if pass_name != self.call.pass_name:
+            self.end_pass()
+        self.call = replace(self.call, pass_name=pass_name)
+
+    def end_pass(self) -> None:
+        """Let go of all that is kept for further evaluations: the pass's last one is done, and decoding may follow."""
+        self._ledger.clear()
+        self.clock.end_traversals()
+        self._called_with = None
 
     def new_evaluation(self) -> None:
         """For hosts that know: the sampler calls its denoiser now. See `Clock`."""
         self.clock.new_evaluation()
 
-    def settled(self, config: C) -> C:
+    # For methods.
+
+    def resolved(self, config: C) -> C:
         """`config` with everything decided that it leaves to the U-Net and to the current traversal's size."""
-        memory = self.traversal.memory
-        if config not in memory:
-            memory[config] = config.settled(self.map, self.target)
-        return memory[config]
+        decided = self._resolved.get()
+        if config not in decided:
+            decided[config] = config.resolved(self.map, self.target)
+        return decided[config]
+
+    def within(self, bounds: ProgressRange) -> bool:
+        """Whether the current evaluation lies in these bounds. Reads the timestep only where that decides."""
+        return bounds.always or (not bounds.empty and bounds.holds(self.clock.progress))
 
     def note(self, sentence: str) -> None:
         """Tell the user something, once however often it happens."""
@@ -157,25 +187,40 @@ class Run:
 
         Cond and uncond called apart draw the same from it; torch's global random state is untouched.
         """
-        told = f"{self._seed} {self.pass_name} {self.clock.evaluation} {key}"
+        told = f"{self.call.seed} {self.pass_name} {self.clock.evaluation} {key}"
         return torch.Generator().manual_seed(zlib.crc32(told.encode()))
 
-    def streams(self, new: Callable[[], Any]) -> Streams[Any]:
-        """A store for what a method keeps from one evaluation to the next; see `Streams`."""
-        store = Streams(self, new)
-        self._streams.append(store)
-        return store
+    def per_traversal(self, make: Callable[[], T]) -> PerTraversal[T]:
+        """A slot for a value of the current traversal."""
+        slot = PerTraversal(self.clock, make)
+        self._ledger.slots.append(slot)
+        return slot
 
-    def shared_streams(self, new: Callable[[], Any]) -> Streams[Any]:
-        """The one store of this kind for all methods of the run."""
-        if new not in self._shared_streams:
-            self._shared_streams[new] = self.streams(new)
-        return self._shared_streams[new]
+    def per_pass(self, make: Callable[[], T]) -> PerPass[T]:
+        """A slot for a value of the current pass."""
+        slot = PerPass(make)
+        self._ledger.slots.append(slot)
+        return slot
+
+    def per_stream(self, make: Callable[[], S], tensors: Callable[[S], Iterable[Tensor]] | None = None) -> PerStream[S]:
+        """A slot for what is kept from one evaluation to the next, apart for each stream of traversals.
+
+        `tensors` gives those that a state holds, for their bytes to be counted; None where it holds none.
+        """
+        slot = PerStream(self.clock, self._ledger, make, tensors)
+        self._ledger.slots.append(slot)
+        return slot
+
+    def shared(self, part: Callable[[Run], P]) -> P:
+        """The one `part(run)` of this run, which several methods share: what one notes, another reads."""
+        if part not in self._shared:
+            self._shared[part] = part(self)
+        return self._shared[part]
 
     @property
     def kept_bytes(self) -> int:
-        """Bytes of tensors that all methods keep between evaluations, at their most so far in this pass."""
-        return sum(store.peak_bytes for store in self._streams)
+        """Bytes of tensors that all methods together kept between evaluations, at their most so far in this run."""
+        return self._ledger.peak_bytes
 
     def follow(self, unet: nn.Module) -> None:
         """Leave the U-Net of before and go on with `unet`: a refiner or another checkpoint has taken its place.
@@ -193,11 +238,21 @@ class Run:
         self._applied = []
         for asked in self._asked:
             try:
-                list(asked.method.edits(asked.config, self.map, self))
+                self._planned([asked])
                 self._applied.append(asked)
             except ConfigError as error:
                 self.note(f"Left out on the new U-Net: {error}")
         self._enter()
+
+    def check(self) -> None:
+        """Ask all methods for their edits, and install none.
+
+        Raises:
+            ConfigError: for what entering would raise it for.
+        """
+        self._refuse_twice()
+        self._planned(self._applied)
+        self._forget_slots()
 
     def __enter__(self) -> Run:
         self._enter()
@@ -207,14 +262,17 @@ class Run:
         self._leave()
 
     def _enter(self) -> None:
+        self._forget_slots()
         if not self._applied:
             return
         self._refuse_twice()
         # All methods are asked before the first module is touched, so that a refusal leaves nothing behind.
-        planned = [(applied, list(self._guarded(applied))) for applied in self._applied]
+        planned = self._planned(self._applied)
         self._attention_edited = self._kinds_of_attention(edit.module for _, edits in planned for edit in edits)
+        tables.run_begins()
+        self._undo.append(tables.run_ends)
         try:
-            self._unwatch = watch_calls(self.map.unet, self._unet_called)
+            self._undo.append(watch_calls(self.map.unet, self._unet_called))
             begin = Edit(self.map.input_blocks[0].layers[0].module, self._traversal_begins)
             self._installed.add([begin], "clock", Depth.CLOCK)
             for applied, edits in planned:
@@ -225,16 +283,20 @@ class Run:
 
     def _leave(self) -> None:
         self._installed.remove()
-        if self._unwatch is not None:
-            self._unwatch()
-            self._unwatch = None
+        while self._undo:
+            self._undo.pop()()
+        self.end_pass()
         self.clock.traversal = Traversal()
-        self._called_with = None
-        self._forget()
+        self._walked_call_input = False
+        self._forget_slots()
 
-    def _forget(self) -> None:
-        for store in self._streams:
-            store.clear()
+    def _forget_slots(self) -> None:
+        """Slots know the methods that made them, and these know the run: they would be garbage in cycles."""
+        self._ledger.close()
+        self._shared.clear()
+
+    def _planned(self, asked: Iterable[_Applied]) -> list[tuple[_Applied, list[Edit]]]:
+        return [(applied, list(self._guarded(applied))) for applied in asked]
 
     def _refuse_twice(self) -> None:
         on_now = {owner for owners in what_is_on(self.map.unet).values() for owner in owners}
@@ -246,7 +308,7 @@ class Run:
 
     def _guarded(self, applied: _Applied) -> Iterator[Edit]:
         for edit in applied.method.edits(applied.config, self.map, self):
-            acts = self._finishes if isinstance(edit, Finishing) else _is_active
+            acts = self._finishes if isinstance(edit, DecoderEdit) else _is_active
             yield Edit(edit.module, _while(partial(acts, applied), edit.wrapper), edit.at)
 
     def _finishes(self, applied: _Applied) -> bool:
@@ -274,24 +336,27 @@ class Run:
 
     def _traversal_begins(self, call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         self.clock.new_traversal()
-        self.traversal.stream = self._stream(x)
-        self.traversal.latent_size = (x.shape[-2], x.shape[-1])
+        traversal = self.traversal
+        traversal.place = self._place(x)
+        traversal.latent_size = size_of(x)
         if self.pass_name == "first":
-            self.first_size = self.traversal.latent_size
+            self.first_size = traversal.latent_size
         for applied in self._applied:
             applied.active = self._acts(applied.config)
-        if self.traversal.stream is not None:
-            # What one set of methods left in memory is not for another: where a window or a phase begins, caches begin anew.
-            acting = (applied for applied in self._applied if applied.active)
-            doing = tuple((one.method.name, self.settled(one.config).phase(self.clock.progress)) for one in acting)
-            self.traversal.stream = (self.traversal.stream, doing)
+        # What one set of methods kept is not for another: where a window or a phase begins, caches begin anew.
+        acting = [applied for applied in self._applied if applied.active]
+        traversal.told_doing = lambda: tuple((one.method.name, self._phase(one.config)) for one in acting)
         return call(x, *args, **kwargs)
+
+    def _phase(self, config: Config) -> Hashable:
+        of_its_own = type(config).cache_key is not Config.cache_key
+        return self.resolved(config).cache_key(self.clock.progress) if of_its_own else None
 
     def _acts(self, config: Config) -> bool:
         if not config.acts_in(self.pass_name):
             return False
-        config = self.settled(config)
-        if not (config.window.always or config.window.holds(self.clock.progress)):
+        config = self.resolved(config)
+        if not self.within(config.window):
             return False
         reason = config.held_back(self.target)
         if reason and config.title not in self._held_back:
@@ -307,8 +372,8 @@ class Run:
         if sentence in self.notes:
             self.notes.remove(sentence)
 
-    def _stream(self, x: Tensor) -> Hashable | None:
-        """Which stream a walk of `x` continues; None for a walk of other data than the U-Net was called with.
+    def _place(self, x: Tensor) -> Hashable | None:
+        """What a traversal of `x` continues; None for one of other data than the U-Net was called with.
 
         ControlNet's reference pass walks the blocks with a picture of its own before it walks them with the call's input,
         and may stop doing so half-way. Hosts that convert the input give no sign of that; there the order in the evaluation
@@ -331,6 +396,7 @@ def modified(
     seed: int = 0,
     vae: nn.Module | None = None,
     trained_size: int | None = None,
+    call: HostCall | None = None,
 ) -> Run:
     """Modify `unet` inside a `with` statement.
 
@@ -342,12 +408,14 @@ def modified(
         seed: the picture's, from which methods that draw at random take their generators.
         vae: the autoencoder that will decode the latents inside the `with`, for the methods that act on it too.
         trained_size: side in pixels of the square at which the model was trained; None for that of the U-Net's family.
+        call: what a host says of its calls, in place of `pass_name` and `seed`.
 
     Raises:
         UnsupportedUNet: for a module that is no such U-Net.
         ConfigError: for settings that cannot be used, naming the one to change; the U-Net is untouched then.
     """
-    return Run(unet, list(configs), pass_name, timesteps, seed, vae, trained_size)
+    call = call or HostCall(pass_name=pass_name, seed=seed)
+    return Run(unet, list(configs), call, timesteps, vae, trained_size)
 
 
 def _is_active(applied: _Applied) -> bool:

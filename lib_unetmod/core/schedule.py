@@ -12,7 +12,7 @@ PASSES = ("first", "hires", "img2img")
 
 
 @dataclass(frozen=True)
-class Window:
+class ProgressRange:
     """Progress from `start` up to `end`: `start <= progress < end`, where `end = 1` takes in the last evaluation too."""
 
     start: float = 0.0

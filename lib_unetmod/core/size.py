@@ -8,6 +8,11 @@ from torch import Tensor
 Size = tuple[int, int]
 
 
+def halved(size: Size) -> Size:
+    """What a Downsample leaves: its convolution has stride 2 and padding 1."""
+    return (size[0] + 1) // 2, (size[1] + 1) // 2
+
+
 def size_of(x: Tensor) -> Size:
     """Of maps (B, C, H, W)."""
     return x.shape[-2], x.shape[-1]

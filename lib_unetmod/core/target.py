@@ -26,11 +26,11 @@ class Target:
         return math.sqrt(self.height * self.width) / self.trained
 
     @property
-    def down(self) -> float:
+    def ratio_y(self) -> float:
         """Height over the trained side."""
         return self.height / self.trained
 
     @property
-    def across(self) -> float:
+    def ratio_x(self) -> float:
         """Width over the trained side."""
         return self.width / self.trained

@@ -42,6 +42,16 @@ class TransformerBlock:
         return getattr(self.module, "attn2", None)
 
     @property
+    def attends_to_itself(self) -> bool:
+        """Whether its first attention is a self-attention: in some models it looks at the prompt, and has no map."""
+        return not getattr(self.module, "disable_self_attn", False)
+
+    @property
+    def rows_have_places(self) -> bool:
+        """Whether ControlNet's reference is on, which puts a `_forward` here that takes rows by their place in the batch."""
+        return "_forward" in vars(self.module)
+
+    @property
     def feed_forward(self) -> nn.Module:
         return self.module.ff
 
@@ -121,6 +131,16 @@ class UNetMap:
         """Levels that have transformers, in ascending order; the middle is not counted."""
         sides = (*self.input_blocks, *self.output_blocks)
         return tuple(sorted({block.level for block in sides if block.transformer_blocks}))
+
+    @property
+    def first_attention_level(self) -> int | None:
+        """The level nearest to the latent at which a block has transformers, the middle counted; None without any."""
+        return min((block.level for block in self.blocks if block.transformer_blocks), default=None)
+
+    @property
+    def rows_have_places(self) -> bool:
+        """Whether anything takes rows by their place in the batch; see `TransformerBlock`."""
+        return any(inner.rows_have_places for block in self.blocks for inner in block.transformer_blocks)
 
     @property
     def out(self) -> nn.Sequential | None:

@@ -12,8 +12,9 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from ..core.call import Guidance, HostCall
 from ..core.config import Config
-from ..core.run import Guidance, Run, modified
+from ..core.run import Run, modified
 from ..core.target import TRAINED, Target
 from ..core.unet_map import inspect_unet
 from ..core.upcoming_picture import UpcomingPass, UpcomingPicture
@@ -81,14 +82,10 @@ def draw(model: SmallModel, settings: Settings, configs: Iterable[Config] = (), 
         course = Course(settings.sampler, settings.steps, settings.steps_taken, model.prediction_type, device=model.device)
         with watch.measure("text_encoder"):
             context = _context(model, settings)
-        pass_name = "first" if settings.image is None else "img2img"
         trained = model.architecture.get("trained_size")
         with modified(
-            model.unet, configs, pass_name=pass_name, seed=settings.seed, vae=model.vae, trained_size=trained
+            model.unet, configs, call=_host_call(model, settings, context), vae=model.vae, trained_size=trained
         ) as run:
-            # The context's rows: without the prompt, then with it. A single row, at CFG 1, is its own partner.
-            run.guidance = Guidance(settings.cfg, (len(context) - 1,) * len(context))
-            run.prediction = "v" if model.prediction_type == "v_prediction" else "eps"
             clean = None
             if settings.image is not None:
                 with watch.measure("vae"):
@@ -106,6 +103,7 @@ def draw(model: SmallModel, settings: Settings, configs: Iterable[Config] = (), 
                 return prediction
 
             latent = course.run(course.begin(noise, clean), denoise, generator)
+            run.end_pass()
 
             if not latent.isfinite().all():
                 run.note("Part of the picture came out as no number (NaN or infinite); it is drawn grey.")
@@ -165,6 +163,17 @@ def _evaluate(model: SmallModel, x: Tensor, timestep: Tensor, context: Tensor, c
         return prediction
     without, with_prompt = prediction.chunk(2)
     return without + cfg * (with_prompt - without)
+
+
+def _host_call(model: SmallModel, settings: Settings, context: Tensor) -> HostCall:
+    # The context's rows: without the prompt, then with it. A single row, at CFG 1, is the conditional one.
+    rows = (len(context) - 1,) * len(context)
+    return HostCall(
+        Guidance(settings.cfg, rows),
+        prediction="v" if model.prediction_type == "v_prediction" else "eps",
+        pass_name="first" if settings.image is None else "img2img",
+        seed=settings.seed,
+    )
 
 
 def _context(model: SmallModel, settings: Settings) -> Tensor:

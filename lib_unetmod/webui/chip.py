@@ -56,5 +56,5 @@ def _chip_of(config: Config, picture: UpcomingPicture | None) -> str:
         return f"<span class='unetmod-idle' title='{escape(idle.why)}'>{escape(words)}</span>"
     if not config.automatic or picture.unet is None:
         return f"<span>{escape(config.summary())}</span>"
-    words = config.settled(picture.unet, picture.last.target).summary()
+    words = config.resolved(picture.unet, picture.last.target).summary()
     return f"<span>{escape(words)} (auto)</span>"

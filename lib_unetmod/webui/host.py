@@ -15,7 +15,7 @@ import gradio as gr
 from modules import devices, processing, shared
 from torch import Tensor, nn
 
-from ..core.run import Guidance
+from ..core.call import Guidance, HostCall
 from ..core.unet_map import UnsupportedUNet, inspect_unet
 from .upcoming_picture import Loaded
 
@@ -98,6 +98,17 @@ def timesteps() -> int:
     """The length of the training schedule to which the U-Net's timesteps belong."""
     count = getattr(shared.sd_model, "num_timesteps", None)
     return count if isinstance(count, int) and count > 1 else 1000
+
+
+def call_of(p: Any, params: Any = None) -> HostCall:
+    """What is known of the next calls of the U-Net for `p`, in the denoiser's callback with its `params`."""
+    return HostCall(
+        guidance=None if params is None else guidance_of(params),
+        prediction=prediction(),
+        pass_name=pass_of(p),
+        last_pass=is_last_pass(p),
+        seed=seed_of(p),
+    )
 
 
 def pass_of(p: Any) -> str:

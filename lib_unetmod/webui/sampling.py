@@ -73,7 +73,8 @@ def begin_pass(p: Any) -> None:
     """For `process_before_every_sampling`: say which pass comes, and look whether the U-Net is another one."""
     if _current is not None and _current.p is p:
         _follow(_current)
-        _tell_pass(_current)
+        _current.run.told(host.call_of(p))
+        _free_after_sampling(_current)
 
 
 def finish(p: Any, processed: Any) -> None:
@@ -88,8 +89,7 @@ def on_cfg_denoiser(params: Any) -> None:
     if _current is None:
         return
     _follow(_current)
-    _tell_pass(_current)  # WebUIs before 1.10 do not announce a pass
-    _current.run.guidance = host.guidance_of(params)
+    _current.run.told(host.call_of(_current.p, params))  # WebUIs before 1.10 do not announce a pass otherwise
     _current.run.new_evaluation()
 
 
@@ -141,9 +141,9 @@ def _sample_modified(p: Any, plan: Plan, sample: Callable[[], Any]) -> Any:
             infotext.write(p, [], plan.notes)
             return sample()
         _current = _Current(p, run)
-        _tell_pass(_current)
         try:
             samples = sample()
+            run.end_pass()
             _follow(_current)  # a refiner may have come with the last step, and an autoencoder of its own with it
             return host.decoded(p, samples) if run.vae is not None and what_is_on(run.vae) else samples
         finally:
@@ -158,9 +158,8 @@ def _modified(p: Any, unet: Any, configs: list[Config]) -> Run:
     return modified(
         unet,
         configs,
-        pass_name=host.pass_of(p),
+        call=host.call_of(p),
         timesteps=host.timesteps(),
-        seed=host.seed_of(p),
         vae=host.current_vae(),
         trained_size=host.trained_size(),
     )
@@ -179,8 +178,8 @@ def _usable(p: Any, plan: Plan, unet: Any) -> list[Config]:
             plan.note(p, [f"{reasons[0]} {config.title} is left out."])
             continue
         try:
-            with _modified(p, unet, [config]):
-                usable.append(config)
+            _modified(p, unet, [config]).check()
+            usable.append(config)
         except UnsupportedUNet as error:
             plan.note(p, [f"{error} Nothing is on."])
             return []
@@ -191,14 +190,30 @@ def _usable(p: Any, plan: Plan, unet: Any) -> list[Config]:
     return usable
 
 
-def _tell_pass(current: _Current) -> None:
-    current.run.begin_pass(host.pass_of(current.p))
-    current.run.last_pass = host.is_last_pass(current.p)
+def _free_after_sampling(current: _Current) -> None:
+    """Have what is kept for further evaluations let go when the sampler is done, before the WebUI decodes its latents.
+
+    Hires fix decodes between its passes, where nothing is announced; so the one call by which the pass's sampler runs is
+    shadowed, for that call.
+    """
+    sampler = getattr(current.p, "sampler", None)
+    launch = getattr(sampler, "launch_sampling", None)
+    if launch is None or "launch_sampling" in vars(sampler):
+        return
+
+    def launched(*args: Any, **kwargs: Any) -> Any:
+        if vars(sampler).get("launch_sampling") is launched:
+            del sampler.launch_sampling
+        try:
+            return launch(*args, **kwargs)
+        finally:
+            current.run.end_pass()
+
+    sampler.launch_sampling = launched
 
 
 def _follow(current: _Current) -> None:
     current.run.vae = host.current_vae()
-    current.run.prediction = host.prediction()
     try:
         current.run.follow(host.current_unet())
     except (UnsupportedUNet, ConfigError) as error:

@@ -12,9 +12,9 @@ from webui_stubs import P, generate, loaded, shared
 
 from lib_unetmod import CDTuner, ColorMap, DeepShrink, modified
 from lib_unetmod.core.depth import Depth
+from lib_unetmod.core.edits import DecoderEdit
 from lib_unetmod.core.patching import Edit
 from lib_unetmod.core.registry import method
-from lib_unetmod.core.run import Finishing
 from lib_unetmod.webui import host, sampling
 
 
@@ -30,7 +30,7 @@ def doubling(probe):
     """`Probe` doubles what an autoencoder's first layer answers in finished pictures, and negates what its second does."""
 
     def edits(config, unet, run):
-        yield Finishing(run.vae[0], lambda call, x: 2 * call(x))
+        yield DecoderEdit(run.vae[0], lambda call, x: 2 * call(x))
         yield Edit(run.vae[1], lambda call, x: -call(x))
 
     method(probe, title="Probe", benefit="", at=Depth.INNERMOST)(edits)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lib_unetmod.core.noise import input_in_output, progress_at, sigma_at
+from lib_unetmod.core.noise import prediction_correction, progress_at, sigma_at
 
 
 def test_the_schedule_is_sds():
@@ -41,5 +41,5 @@ def test_a_host_that_knows_nothing_of_the_change_denoises_the_changed_latent(pre
     sigma = sigma_at(progress)
     x, change, answer = torch.randn(3, 50, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     of_input = change / (sigma**2 + 1) ** 0.5
-    told = answer - input_in_output(progress, prediction) * of_input
+    told = answer - prediction_correction(progress, prediction) * of_input
     torch.testing.assert_close(denoised(x, told), denoised(x + change, answer))

@@ -12,7 +12,7 @@ from hosts import HOSTS, residuals
 from unets import FAMILIES, inputs
 
 from lib_unetmod import METHODS, ConfigError, modified, what_is_on
-from lib_unetmod.core.run import Guidance
+from lib_unetmod.core.call import Guidance
 
 PAIRS = list(itertools.combinations(METHODS, 2))
 SIZES = [(16, 16), (8, 24), (17, 13)]

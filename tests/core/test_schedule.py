@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from lib_unetmod.core.clock import Clock
-from lib_unetmod.core.schedule import Window
+from lib_unetmod.core.schedule import ProgressRange
+from lib_unetmod.core.state import PerTraversal
 
 
 @pytest.mark.parametrize(
@@ -18,7 +19,7 @@ from lib_unetmod.core.schedule import Window
     ],
 )
 def test_window(start, end, inside, outside):
-    window = Window(start, end)
+    window = ProgressRange(start, end)
     assert all(window.holds(p) for p in inside) and not any(window.holds(p) for p in outside)
     assert window.always == (start == 0 and end == 1) and window.empty == (start == end)
 
@@ -51,9 +52,10 @@ def test_traversals_count_within_an_evaluation_and_forget():
     clock = Clock()
     clock.at_timestep(900)
     clock.new_traversal()
-    clock.traversal.memory["h"] = 1
+    slot = PerTraversal(clock, dict)
+    slot.set({"h": 1})
     clock.new_traversal()
-    assert clock.traversal.ordinal == 1 and clock.traversal.memory == {}
+    assert clock.traversal.ordinal == 1 and slot.get() == {}
     clock.at_timestep(800)
     clock.new_traversal()
     assert clock.traversal.ordinal == 0

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 import pytest
 import torch
@@ -15,13 +16,14 @@ from unets import call, fresh, inputs
 from lib_unetmod import SkipBlocks, inspect_unet, modified
 from lib_unetmod.core.config import knobs
 from lib_unetmod.core.depth import Depth
+from lib_unetmod.core.edits import after
 from lib_unetmod.core.knobs import knob
 from lib_unetmod.core.patching import Edit, Installed
 from lib_unetmod.core.registry import METHODS, method
 from lib_unetmod.core.target import Target
 from lib_unetmod.methods.resolution.large import LargeConfig, at_trained_size
 from lib_unetmod.parts.maps.resize import RESIZE_METHODS, resize, scaled
-from lib_unetmod.parts.maps.skip_connections import fit_upsample, note_skips
+from lib_unetmod.parts.maps.skip_connections import fit_upsample
 
 methods = pytest.mark.parametrize("method", RESIZE_METHODS)
 
@@ -32,7 +34,7 @@ def seeded(*shape):
 
 def test_a_target_beside_the_trained_size():
     target = Target(512, height=1024, width=512)
-    assert (target.down, target.across) == (2, 1) and target.scale == math.sqrt(2)
+    assert (target.ratio_y, target.ratio_x) == (2, 1) and target.scale == math.sqrt(2)
 
 
 @pytest.mark.parametrize("family, trained", [("sd1", 512), ("sdxl", 1024)])
@@ -45,9 +47,9 @@ def test_a_run_knows_its_target(family, trained):
         assert run.target == Target(trained, 128, 192)
     with modified(unet, [SkipBlocks(middle=True)], trained_size=128) as run:
         call(unet, inputs(family, height=16, width=24))
-        assert run.target.scale == math.sqrt(1.5) and not run.wraps
+        assert run.target.scale == math.sqrt(1.5) and not run.circular
         run.map.input_blocks[0].layers[0].module.padding_mode = "circular"
-        assert run.wraps
+        assert run.circular
 
 
 def test_resizing_by_hand():
@@ -57,15 +59,15 @@ def test_resizing_by_hand():
     assert resize(row, (1, 2), "bilinear").flatten().tolist() == [1.5, 6.5]
     assert resize(row, (1, 8), "bilinear").flatten().tolist() == [1, 1.25, 1.75, 3, 5, 6.25, 6.75, 7]
     # Between the last and the first cell, (7 + 1) / 2 = 4, there is no edge on a torus.
-    assert resize(row, (1, 8), "bilinear", wraps=True).flatten().tolist() == [2.5, 1.25, 1.75, 3, 5, 6.25, 6.75, 5.5]
+    assert resize(row, (1, 8), "bilinear", circular=True).flatten().tolist() == [2.5, 1.25, 1.75, 3, 5, 6.25, 6.75, 5.5]
 
 
 @methods
 @pytest.mark.parametrize("size", [(8, 8), (5, 3), (16, 24), (1, 1)])
-@pytest.mark.parametrize("wraps", (False, True))
-def test_a_flat_map_stays_flat_and_dtypes_stay(method, size, wraps):
+@pytest.mark.parametrize("circular", (False, True))
+def test_a_flat_map_stays_flat_and_dtypes_stay(method, size, circular):
     flat = torch.full((2, 3, 8, 8), 0.75, dtype=torch.bfloat16)
-    out = resize(flat, size, method, wraps)
+    out = resize(flat, size, method, circular)
     assert out.shape == (2, 3, *size) and out.dtype == torch.bfloat16
     assert (out.float() - 0.75).abs().max() < 1e-2
     out.zero_()
@@ -76,8 +78,8 @@ def test_a_flat_map_stays_flat_and_dtypes_stay(method, size, wraps):
 @pytest.mark.parametrize("size", [(8, 8), (32, 32), (12, 20)])
 def test_on_a_torus_rolling_before_and_after_is_the_same(method, size):
     x = seeded(1, 2, 16, 16)
-    rolled = resize(x.roll((8, 8), (2, 3)), size, method, wraps=True)
-    expected = resize(x, size, method, wraps=True).roll((size[0] // 2, size[1] // 2), (2, 3))
+    rolled = resize(x.roll((8, 8), (2, 3)), size, method, circular=True)
+    expected = resize(x, size, method, circular=True).roll((size[0] // 2, size[1] // 2), (2, 3))
     torch.testing.assert_close(rolled, expected)
     inner = slice(size[0] // 2 - 1, size[0] // 2 + 1)  # which sees no edge
     torch.testing.assert_close(
@@ -93,7 +95,7 @@ def test_scaled_sizes():
 def test_upsamples_give_the_skip_connections_size(family):
     """A map cut to an odd size below the first Downsample comes back up through Upsamples alone."""
     unet = fresh(family)
-    structure, entered = inspect_unet(unet), {}
+    structure, entered, handed = inspect_unet(unet), {}, {}
 
     def cut(call, x, *args, **kwargs):
         return call(x[:, :, :7, :5], *args, **kwargs)
@@ -105,15 +107,23 @@ def test_upsamples_give_the_skip_connections_size(family):
 
         return noting
 
+    def note_skip(index, out):
+        handed[index] = tuple(out.shape[-2:])
+        return out
+
+    def next_skip(index):
+        return handed.get(len(structure.input_blocks) - 2 - index)
+
     level_2 = [block for block in structure.input_blocks if block.level == 2]
     first = level_2[1]
     growing = structure.paired_output(first.index - 1).index - 1
     installed = Installed()
     with modified(unet, []) as run:
-        installed.add(note_skips(structure, run), "test", 0)
+        for block in structure.input_blocks:
+            installed.add([after(block.layers[-1].module, partial(note_skip, block.index))], "test", 0)
         installed.add([Edit(first.layers[0].module, cut)], "test", 0)
         for output in structure.output_blocks:
-            installed.add(fit_upsample(output, run), "test", 0)
+            installed.add(fit_upsample(output, run, partial(next_skip, output.index)), "test", 0)
             installed.add([Edit(output.layers[0].module, note(output.index))], "test", 0)
         installed.add([Edit(structure.output_blocks[growing].layers[-1].module, whole)], "test", -1)
         call(unet, inputs(family, height=16, width=16))
@@ -137,7 +147,7 @@ class Enlarged(LargeConfig):
     def changes_nothing(self):
         return False
 
-    def settled(self, unet, target):
+    def resolved(self, unet, target):
         return replace(self, auto=False, amount=round(target.scale, 1), end=0.5) if self.auto else self
 
 
@@ -145,7 +155,7 @@ class Enlarged(LargeConfig):
 def registered() -> Iterator[None]:
     def edits(config, unet, run):
         def add(call, *args, **kwargs):
-            amounts.append(run.settled(config).amount)
+            amounts.append(run.resolved(config).amount)
             return call(*args, **kwargs)
 
         yield Edit(unet.middle_block.layers[-1].module, add)
@@ -214,7 +224,7 @@ def test_autos_decide_what_they_say_and_nothing_else(name, family):
     others = {knob.name: knob.low for knob in knobs(config) if knob.name in decided and knob.low is not None}
     for height, width in ((1024, 1024), (1536, 2048), (640, 1024), (4096, 4096)):
         target = Target(512, height, width)
-        settled = config().settled(unet, target)
+        settled = config().resolved(unet, target)
         changed = {name for name, value in settled.values().items() if value != config().values()[name]}
         assert not settled.auto and changed <= decided | {"auto", "end"}
-        assert config(**others).settled(unet, target) == settled
+        assert config(**others).resolved(unet, target) == settled

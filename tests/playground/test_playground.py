@@ -16,10 +16,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 from lib_unetmod import DeepCache, FreeU, GuidanceInterval, SkipBlocks, what_is_on
+from lib_unetmod.core.call import Guidance
 from lib_unetmod.core.depth import Depth
 from lib_unetmod.core.patching import Edit
 from lib_unetmod.core.registry import method
-from lib_unetmod.core.run import Guidance
 from lib_unetmod.playground import cli
 from lib_unetmod.playground import model as playground_model
 from lib_unetmod.playground.command import IMAGE, OUTPUT, command_line
@@ -256,7 +256,7 @@ def test_the_run_spans_the_autoencoder_and_knows_seed_and_rows(image, model, mon
         monkeypatch.setattr(model, name, lambda x, original=original: (on.append(what_is_on(model.unet)), original(x))[1])
     draw(model, settings(cfg=4.0, seed=8, image=image), [probe(factor=2)])
     assert len(on) == (1 if image is None else 2) and all(on)
-    assert runs[0].vae is model.vae and runs[0]._seed == 8 and runs[0].guidance == Guidance(4.0, (1, 1))
+    assert runs[0].vae is model.vae and runs[0].call.seed == 8 and runs[0].guidance == Guidance(4.0, (1, 1))
     draw(model, settings(cfg=1.0), [probe(factor=2)])
     assert runs[1].guidance == Guidance(1.0, (0,))
 
@@ -271,10 +271,10 @@ def test_guidance_in_no_interval_draws_with_the_prompt_alone(model):
 
 def test_what_is_kept_is_reported_where_something_is(model, probe):
     def edits(config, unet, run):
-        store = run.streams(lambda: SimpleNamespace(nbytes=3_140_000))
+        store = run.per_stream(lambda: torch.zeros(785_000), lambda tensor: [tensor])
 
         def keep(call, *args, **kwargs):
-            store.current()
+            store.get()
             store.count()
             return call(*args, **kwargs)
 

@@ -320,7 +320,7 @@ def test_built_in_ones_read_back_and_can_be_put_on_at_any_size(name: str, preset
         seen = inspect_unet(unet)
         for side in (512, 1024, 2048):
             target = Target(512, side, side)
-            [config.settled(seen, target) for config in configs]
+            [config.resolved(seen, target) for config in configs]
         with modified(unet, configs):
             pass
 

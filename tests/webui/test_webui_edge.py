@@ -17,10 +17,10 @@ import webui_stubs
 from unets import fresh
 from webui_stubs import ENTRY, SKIP, P, denoiser_params, generate, loaded, script_callbacks, scripts, shared
 
+from lib_unetmod.core.call import Guidance
 from lib_unetmod.core.config import SHARED_KNOBS, knobs
 from lib_unetmod.core.knobs import ConfigError
 from lib_unetmod.core.registry import METHODS
-from lib_unetmod.core.run import Guidance
 from lib_unetmod.settings.selection import INFOTEXT_NOTE, from_infotext
 from lib_unetmod.webui import api, controls, host, infotext, page, sampling, settings, xyz
 

@@ -13,10 +13,10 @@ from unets import fresh
 from webui_stubs import ENTRY, SKIP, VAE, P, generate, loaded, sd_unet, shared
 
 from lib_unetmod import what_is_on
+from lib_unetmod.core.call import Guidance
 from lib_unetmod.core.depth import Depth
 from lib_unetmod.core.patching import Edit
 from lib_unetmod.core.registry import method
-from lib_unetmod.core.run import Guidance
 from lib_unetmod.settings.selection import INFOTEXT_NOTE
 from lib_unetmod.webui import api, sampling, settings
 
@@ -219,7 +219,7 @@ def test_the_run_knows_seed_and_autoencoder_and_the_rows(sd1):
     def looking() -> None:
         sample()
         run = sampling._current.run
-        told.append((run._seed, run.vae, run.guidance))
+        told.append((run.call.seed, run.vae, run.guidance))
 
     p.sample = looking
     generate(p, SKIP)
@@ -241,13 +241,13 @@ class Keeping:
     """A method that keeps something and negates the autoencoder's output if `vae`, and a `p` whose latents get decoded."""
 
     def __init__(self, probe, vae: bool) -> None:
-        held = SimpleNamespace(nbytes=3_140_000)
+        held = torch.zeros(785_000)
 
         def edits(config, unet, run):
-            store = run.streams(lambda: held)
+            store = run.per_stream(lambda: held, lambda tensor: [tensor])
 
             def keep(call, *args, **kwargs):
-                store.current()
+                store.get()
                 store.count()
                 return call(*args, **kwargs)
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -28,10 +29,12 @@ from torch import Tensor, nn
 
 from ...core.config import Config
 from ...core.depth import Depth
+from ...core.edits import Change, DecoderEdit, after, before, instead
 from ...core.knobs import ConfigError, knob
 from ...core.patching import Edit
 from ...core.registry import method
-from ...core.run import Finishing, Run
+from ...core.run import Run
+from ...core.tables import sent, table
 from ...core.unet_map import UNetMap
 from ...core.upcoming_picture import Idle, UpcomingPass, UpcomingPicture
 from ...parts.convolution.affine import rescaled
@@ -149,11 +152,12 @@ class CDTuner(Config):
 def cd_tuner(config: CDTuner, unet: UNetMap, run: Run) -> Iterator[Edit]:
     """Edits of the first convolution, the last norm and the last convolution, and of the autoencoder."""
     if any(config._details(1)):
-        yield Edit(unet.input_blocks[0].layers[0].module, _detailed(config, 1, run))
+        yield instead(unet.input_blocks[0].layers[0].module, _detailed(config, 1, run))
     if any(config._details(2)):
-        yield Edit(_present(unet.out_norm, "detail2"), _detailed(config, 2, run))
+        yield instead(_present(unet.out_norm, "detail2"), _detailed(config, 2, run))
     if config.contrast:
-        yield Edit(_present(unet.out_conv, "contrast"), _plus((config.contrast * _UNIT, 0.0, 0.0, 0.0)))
+        lighter = (config.contrast * _UNIT, 0.0, 0.0, 0.0)
+        yield after(_present(unet.out_conv, "contrast"), lambda out: out + _channels(lighter, out))
     if config._on_the_finished:
         yield from _finishing(config, unet, run)
 
@@ -170,12 +174,10 @@ def _present(module: nn.Module | None, name: str) -> nn.Module:
     return module
 
 
-def _detailed(config: CDTuner, number: int, run: Run) -> Callable[..., Tensor]:
-    def detailed(call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+def _detailed(config: CDTuner, number: int, run: Run) -> Callable[[Change, Tensor], Tensor]:
+    def detailed(layer: Change, x: Tensor) -> Tensor:
         detail = config.detail(number, run.pass_name, _enlargement(config, run))
-        if not detail:
-            return call(x, *args, **kwargs)
-        return rescaled(lambda maps: call(maps, *args, **kwargs), x, weight=1 - 0.01 * detail, bias=1 + 0.02 * detail)
+        return rescaled(layer, x, weight=1 - 0.01 * detail, bias=1 + 0.02 * detail) if detail else layer(x)
 
     return detailed
 
@@ -190,28 +192,15 @@ def _enlargement(config: CDTuner, run: Run) -> float:
     return math.prod(run.traversal.latent_size) / math.prod(run.first_size)
 
 
-def _plus(constants: Sequence[float]) -> Callable[..., Tensor]:
-    """Adds a constant to each channel of what a module answers."""
-
-    def added(call: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        out = call(*args, **kwargs)
-        return out + _channels(constants, out)
-
-    return added
-
-
-def _less(constants: Sequence[float]) -> Callable[..., Tensor]:
-    """Subtracts a constant from each channel of what a module is given."""
-
-    def lessened(call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        return call(x - _channels(constants, x), *args, **kwargs)
-
-    return lessened
-
-
 def _channels(constants: Sequence[float], like: Tensor) -> Tensor:
-    constants = [*constants, *[0.0] * (like.shape[1] - len(constants))]
-    return torch.tensor(constants, device=like.device, dtype=like.dtype).view(1, -1, 1, 1)
+    """(1, C, 1, 1): a constant for each channel of `like` (B, C, H, W), 0 for those beyond them."""
+    constants = (*constants, *[0.0] * (like.shape[1] - len(constants)))
+    return _on_device(constants, like.device, like.dtype)
+
+
+@table
+def _on_device(constants: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    return sent(torch.tensor(constants, dtype=dtype), device).view(1, -1, 1, 1)
 
 
 # The autoencoder.
@@ -228,13 +217,15 @@ def _finishing(config: CDTuner, unet: UNetMap, run: Run) -> Iterator[Edit]:
         return
     moved = moved_by(config, unet.family)
     if any(moved):
-        yield Finishing(entry, _less([one / colors_of(unet.family).scale_factor for one in moved]))
+        constants = [channel / colors_of(unet.family).scale_factor for channel in moved]
+        yield DecoderEdit.of(before(entry, lambda latent: latent - _channels(constants, latent)))
     for value, (unit, places) in ((config.saturation, _SATURATION), (config.saturation2, _SATURATION_2)):
         found = [module for place in places if (module := _at(decoder, place)) is not None] if value else []
         if len(found) < len(places) and value:
             run.note(f"Saturation is weaker here: this autoencoder has {len(found)} of the {len(places)} layers it acts on.")
         for module in found:
-            yield Finishing(module, _weighted(1 + unit * value))
+            weighted = partial(rescaled, weight=1 + unit * value, bias=1.0)
+            yield DecoderEdit.of(instead(module, weighted))
 
 
 def _entry(vae: nn.Module | None) -> nn.Module | None:
@@ -247,10 +238,3 @@ def _at(module: Any, path: str) -> nn.Module | None:
     for name in path.split("."):
         module = getattr(module, name, None)
     return module if isinstance(module, nn.Module) else None
-
-
-def _weighted(factor: float) -> Callable[..., Tensor]:
-    def weighted(call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        return rescaled(lambda maps: call(maps, *args, **kwargs), x, weight=factor, bias=1.0)
-
-    return weighted

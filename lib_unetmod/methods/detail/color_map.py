@@ -18,9 +18,8 @@ and the window takes the place of counting: the same part of the way at any numb
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -28,16 +27,19 @@ from torch import Tensor
 
 from ...core.config import Config
 from ...core.depth import Depth
+from ...core.edits import after, before
 from ...core.knobs import ConfigError, knob
-from ...core.noise import input_in_output
+from ...core.noise import prediction_correction
 from ...core.patching import Edit
 from ...core.registry import method
 from ...core.run import Run
+from ...core.size import Size, size_of
+from ...core.state import PerTraversal
+from ...core.tables import sent, table
 from ...core.unet_map import UNetMap
 from ...parts.latents.latent_colors import Color, Vector, parse_color
 from ...parts.latents.regions import Region, parse_regions
 
-_KEY = "what the colour map added to the input"
 _COLORED = slice(1, 4)  # the channels of a latent that hold colour
 #: Published: strength / 2, times 0.85 for two steps, times 1 / (1 + (1 + step)^1.5 / 10), which is 0.84 on average in them.
 _SHARE = 0.5 * 0.85 * 0.84
@@ -125,34 +127,36 @@ def color_map(config: ColorMap, unet: UNetMap, run: Run) -> Iterator[Edit]:
     if unet.out is None or unet.in_channels < _COLORED.stop:
         raise ConfigError("ColorMap: this U-Net does not take and give latents of four channels; set strength to 0.")
 
-    def coloring(call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        if run.traversal.stream is None:
-            return call(x, *args, **kwargs)  # a picture of ControlNet's
-        strength = config.strength * (_SECOND_PASS if run.pass_name == "hires" else 1.0)
-        areas = tuple((region, color.away(unet.family)) for region, color in config.areas())
-        taken, put = _fields(areas, strength, (x.shape[-2], x.shape[-1]))
-        latent = x[:, _COLORED].float()
-        added = added_to(latent, taken.to(x.device), put.to(x.device), signs(run, len(x)))
-        run.traversal.memory[_KEY] = added
-        x = x.clone()
-        x[:, _COLORED] = latent + added
-        return call(x, *args, **kwargs)
+    areas = tuple((region, color.away(unet.family)) for region, color in config.areas())
+    added: PerTraversal[Tensor | None] = run.per_traversal(lambda: None)
 
-    def making_up(call: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        out = call(*args, **kwargs)
-        added = run.traversal.memory.pop(_KEY, None)
-        if added is None:
+    def coloring(x: Tensor) -> Tensor:
+        if not run.traversal.continues:
+            return x  # a picture of ControlNet's
+        strength = config.strength * (_SECOND_PASS if run.pass_name == "hires" else 1.0)
+        taken, put = _fields(areas, strength, size_of(x), x.device)
+        latent = x[:, _COLORED].float()
+        change = added_to(latent, taken, put, signs(run, len(x)))
+        added.set(change)
+        x = x.clone()
+        x[:, _COLORED] = latent + change
+        return x
+
+    def making_up(out: Tensor) -> Tensor:
+        change, rows = added.take(), run.left_out.get()
+        if change is None:
             return out
-        added = _of_all_rows(added, len(out), run)
+        if rows is not None:
+            change = rows.fill(change)
         out = out.clone()
-        out[:, _COLORED] -= (input_in_output(run.clock.progress, run.prediction) * added).to(out.dtype)
+        out[:, _COLORED] -= (prediction_correction(run.clock.progress, run.prediction) * change).to(out.dtype)
         return out
 
-    yield Edit(unet.input_blocks[0].layers[0].module, coloring)
-    yield Edit(unet.out, making_up)
+    yield before(unet.input_blocks[0].layers[0].module, coloring)
+    yield after(unet.out, making_up)
 
 
-def added_to(latent: Tensor, taken: Tensor, put: Tensor, signs: list[int]) -> Tensor:
+def added_to(latent: Tensor, taken: Tensor, put: Tensor, signs: Sequence[int]) -> Tensor:
     """What colours add to the colour channels (B, 3, H, W) of latents.
 
     Args:
@@ -161,38 +165,36 @@ def added_to(latent: Tensor, taken: Tensor, put: Tensor, signs: list[int]) -> Te
         signs: (B,) 1 for the prompt's rows and -1 for the negative prompt's.
     """
     means = latent.abs().mean((-2, -1), keepdim=True)
-    return torch.tensor(signs, device=latent.device).view(-1, 1, 1, 1) * put * means - taken * latent
+    return _column(tuple(signs), latent.device) * put * means - taken * latent
 
 
-def signs(run: Run, batch: int) -> list[int]:
+def signs(run: Run, batch: int) -> Sequence[int]:
     """For each row of a call, 1 for the prompt's and -1 for the negative prompt's; 1 where it is not known."""
     guidance = run.guidance
-    if guidance is None or not guidance.partner:
+    if guidance is None or not guidance.rows:
         run.note(
             "The colour map takes every row for the prompt's, which is weaker, because it is not said which rows are the "
             "negative prompt's: turn on Batch cond/uncond in Settings, Optimizations, and leave out AND in prompts."
         )
-    elif len(guidance.partner) == batch:
-        return [1 if row == of else -1 for row, of in enumerate(guidance.partner)]
+    elif len(guidance.rows) == batch:
+        return guidance.rows.signs
     return [1] * batch  # the negative prompt's rows are left out
 
 
-def _of_all_rows(added: Tensor, batch: int, run: Run) -> Tensor:
-    """`added` for all rows of the answer, where rows were left out and filled with those of their partners."""
-    if len(added) == batch or run.guidance is None:
-        return added
-    kept = sorted(set(run.guidance.partner))
-    return added[[kept.index(of) for of in run.guidance.partner]]
+@table
+def _column(numbers: tuple[int, ...], device: torch.device) -> Tensor:
+    return sent(torch.tensor(numbers), device).view(-1, 1, 1, 1)
 
 
-@lru_cache(maxsize=8)
-def _fields(areas: tuple[tuple[Region, Vector], ...], strength: float, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """What regions take (H, W) and put (3, H, W), on the CPU; a cell on an edge gets its part of each."""
-    with torch.inference_mode(False):  # or they could be used in no other mode later
-        taken, put = torch.zeros(size), torch.zeros(3, *size)
-        for region, away in areas:
-            share = min(strength * _SHARE * sum(map(abs, away)) / 10, 1.0)
-            covered = share * region.share(size, taken)
-            taken += covered
-            put -= _UNIT * covered * torch.tensor(away).view(3, 1, 1)
-        return taken, put
+@table
+def _fields(
+    areas: tuple[tuple[Region, Vector], ...], strength: float, size: Size, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """What regions take (H, W) and put (3, H, W); a cell on an edge gets its part of each."""
+    taken, put = torch.zeros(size), torch.zeros(3, *size)
+    for region, away in areas:
+        share = min(strength * _SHARE * sum(map(abs, away)) / 10, 1.0)
+        covered = share * region.share(size, taken)
+        taken += covered
+        put -= _UNIT * covered * torch.tensor(away).view(3, 1, 1)
+    return sent(taken, device), sent(put, device)

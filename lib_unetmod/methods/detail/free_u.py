@@ -20,15 +20,16 @@ Costs: nothing to speak of. Changes: composition and contrast; with a large b co
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from ...core.config import Config
 from ...core.depth import Depth
+from ...core.edits import before
 from ...core.knobs import ConfigError, knob
 from ...core.patching import Edit
 from ...core.registry import method
@@ -36,7 +37,7 @@ from ...core.run import Run
 from ...core.target import Target
 from ...core.unet_map import Block, UNetMap
 from ...core.upcoming_picture import Idle, UpcomingPass
-from ...parts.maps.low_frequencies import scaled_frequencies
+from ...parts.maps.low_frequencies import fourier_filter
 
 #: Channels of each stage's backbone over the U-Net's width, by which the publication knows its stages.
 _WIDTHS = (4, 2, 1)
@@ -61,7 +62,7 @@ _OF_FAMILY = {"sd1": "SD1.5", "sd2": "SD2.1", "sdxl": "SDXL", "refiner": "SDXL",
 
 
 @dataclass(frozen=True)
-class Stage:
+class FreeUStage:
     """What is done where the backbone has a certain number of channels. `width` and `offset` are shares of them."""
 
     b: float
@@ -83,7 +84,7 @@ class Stage:
     def acts_on_skip(self) -> bool:
         return (self.s, self.high) != (1, 1)
 
-    def weakened(self, strength: float) -> Stage:
+    def weakened(self, strength: float) -> FreeUStage:
         """Every factor on its way from 1, at strength 0, to its own, at 1."""
         b, s, high = (1 + (factor - 1) * strength for factor in (self.b, self.s, self.high))
         return replace(self, b=b, s=s, high=high)
@@ -163,12 +164,12 @@ class FreeU(Config):
     cutoff3: float = _cutoff(3)
 
     @property
-    def stages(self) -> tuple[Stage, Stage, Stage]:
+    def stages(self) -> tuple[FreeUStage, FreeUStage, FreeUStage]:
         """The deepest first."""
         return (
-            Stage(self.b1, self.s1, self.offset1, self.width1, self.high1, self.cutoff1),
-            Stage(self.b2, self.s2, self.offset2, self.width2, self.high2, self.cutoff2),
-            Stage(self.b3, self.s3, self.offset3, self.width3, self.high3, self.cutoff3),
+            FreeUStage(self.b1, self.s1, self.offset1, self.width1, self.high1, self.cutoff1),
+            FreeUStage(self.b2, self.s2, self.offset2, self.width2, self.high2, self.cutoff2),
+            FreeUStage(self.b3, self.s3, self.offset3, self.width3, self.high3, self.cutoff3),
         )
 
     def changes_nothing(self) -> bool:
@@ -193,7 +194,7 @@ class FreeU(Config):
     def automatic(self) -> bool:
         return self.preset == "auto" and self._by_preset
 
-    def settled(self, unet: UNetMap, target: Target) -> FreeU:
+    def resolved(self, unet: UNetMap, target: Target) -> FreeU:
         return self.filled_in(unet.family)
 
     def filled_in(self, family: str) -> FreeU:
@@ -220,7 +221,8 @@ def free_u(config: FreeU, unet: UNetMap, run: Run) -> Iterator[Edit]:
     if not acting and not config.changes_nothing():
         _refuse(config, unet)
     for block in acting:
-        yield Edit(block.layers[0].module, _modified(config, _stage_of(block, unet), block.backbone_channels, run))
+        stage = config.stages[_stage_of(block, unet)]
+        yield before(block.layers[0].module, partial(_modified, config, stage, block.backbone_channels, run))
 
 
 def _stage_of(block: Block, unet: UNetMap) -> int | None:
@@ -241,21 +243,19 @@ def _refuse(config: FreeU, unet: UNetMap) -> None:
     )
 
 
-def _modified(config: FreeU, stage: int, channels: int, run: Run) -> Callable[..., Tensor]:
-    def modified(call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        now = config.stages[stage].weakened(config.strength(run.clock.progress))
-        return call(reweighted(x, channels, now, config.version) if now.acts else x, *args, **kwargs)
-
-    return modified
+def _modified(config: FreeU, stage: FreeUStage, channels: int, run: Run, x: Tensor) -> Tensor:
+    if config.soft:  # the progress is asked for only where it counts
+        stage = stage.weakened(config.strength(run.clock.progress))
+    return reweighted(x, channels, stage, config.version) if stage.acts else x
 
 
-def reweighted(x: Tensor, channels: int, stage: Stage, version: int) -> Tensor:
+def reweighted(x: Tensor, channels: int, stage: FreeUStage, version: int) -> Tensor:
     """An output block's input (B, channels + skip, H, W), backbone first, as a new tensor with FreeU's weights."""
     h, skip = x[:, :channels], x[:, channels:]
     if stage.acts_on_backbone:
         h = scaled_window(h, stage.b if version == 1 else by_structure(h, stage.b), stage.offset, stage.width)
     if stage.acts_on_skip:
-        skip = scaled_frequencies(skip, stage.s, stage.high, stage.cutoff)
+        skip = fourier_filter(skip, stage.s, stage.high, stage.cutoff)
     return torch.cat([h, skip], 1)
 
 

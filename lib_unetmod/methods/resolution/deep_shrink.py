@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from ...core.depth import Depth
@@ -25,14 +26,14 @@ from ...core.knobs import ConfigError, knob
 from ...core.patching import Edit
 from ...core.registry import method
 from ...core.run import Run
-from ...core.schedule import Window
+from ...core.schedule import ProgressRange
 from ...core.size import Size
 from ...core.target import Target
 from ...core.unet_map import Block, UNetMap
 from ...core.upcoming_picture import Idle, UpcomingPass
 from ...parts.maps.hand_over import handed_over
 from ...parts.maps.resize import RESIZE_METHODS
-from ...parts.maps.shrunken import ShrunkenWalk, Stage
+from ...parts.maps.shrunken import ShrinkStage, ShrunkenMaps
 from ...parts.maps.skip_connections import fit_upsample
 from .large import LargeConfig, at_trained_size
 
@@ -174,22 +175,22 @@ class DeepShrink(LargeConfig):
                 )
 
     @property
-    def _first(self) -> Stage:
-        return Stage(self.block, self.factor, self.factor_x or self.factor)
+    def _first(self) -> ShrinkStage:
+        return ShrinkStage(self.block, self.factor, self.factor_x or self.factor)
 
     @property
-    def _second(self) -> Stage:
-        return Stage(self.second_block, self.second_factor, self.second_factor_x or self.second_factor)
+    def _second(self) -> ShrinkStage:
+        return ShrinkStage(self.second_block, self.second_factor, self.second_factor_x or self.second_factor)
 
     @property
     def two_stages(self) -> bool:
-        return (self._second.down, self._second.across) != (1, 1) and self.second_end > self.end
+        return (self._second.y, self._second.x) != (1, 1) and self.second_end > self.end
 
     @property
-    def window(self) -> Window:
-        return Window(self.start, self.second_end if self.two_stages else self.end)
+    def window(self) -> ProgressRange:
+        return ProgressRange(self.start, self.second_end if self.two_stages else self.end)
 
-    def stage(self, progress: float) -> Stage | None:
+    def stage(self, progress: float) -> ShrinkStage | None:
         """What is shrunk at this progress: the second stage follows the first, and the last one glides to 1."""
         stage, start, end = self._first, self.start, self.end
         if self.two_stages and progress >= self.end:
@@ -197,9 +198,9 @@ class DeepShrink(LargeConfig):
         elif self.two_stages:
             return _unless_neutral(stage)
         left = glide(progress, start, end, self.smooth)
-        return _unless_neutral(Stage(stage.block, 1 + (stage.down - 1) * left, 1 + (stage.across - 1) * left))
+        return _unless_neutral(ShrinkStage(stage.block, 1 + (stage.y - 1) * left, 1 + (stage.x - 1) * left))
 
-    def phase(self, progress: float) -> Stage | None:
+    def cache_key(self, progress: float) -> ShrinkStage | None:
         return self.stage(progress)
 
     def changes_nothing(self) -> bool:
@@ -221,19 +222,19 @@ class DeepShrink(LargeConfig):
             return None
         return Idle(f"at {one.steps} steps", f"No sampling step falls where {self.short} divides by anything but 1.")
 
-    def settled(self, unet: UNetMap, target: Target) -> DeepShrink:
+    def resolved(self, unet: UNetMap, target: Target) -> DeepShrink:
         if self.auto:
             return replace(self, **_automatic(self, unet, target))
         return replace(self, block=_first_of_level(self.level, unet), level=0) if self.level else self
 
 
-def _in_words(stage: Stage) -> str:
-    width = "" if stage.across == stage.down else f"{stage.across:g}x"
-    return f"1/{width}{stage.down:g}"
+def _in_words(stage: ShrinkStage) -> str:
+    width = "" if stage.x == stage.y else f"{stage.x:g}x"
+    return f"1/{width}{stage.y:g}"
 
 
-def _unless_neutral(stage: Stage) -> Stage | None:
-    return None if (stage.down, stage.across) == (1, 1) else stage
+def _unless_neutral(stage: ShrinkStage) -> ShrinkStage | None:
+    return None if (stage.y, stage.x) == (1, 1) else stage
 
 
 def glide(progress: float, start: float, end: float, smooth: float) -> float:
@@ -247,10 +248,10 @@ def _automatic(config: DeepShrink, unet: UNetMap, target: Target) -> dict[str, A
 
     The ends are those of models trained at 512 pixels and more; see `at_trained_size`.
     """
-    down, across = factors_of(target)
-    most = max(down, across)
+    y, x = factors_of(target)
+    most = max(y, x)
     published = min(_END_AT_TWO + _END_PER_DOUBLING * (math.log2(most) - 1), _LAST_END)
-    end, second_end = (at_trained_size(one, target) for one in (published, published + _SECOND_STAGE))
+    end, second_end = (at_trained_size(bound, target) for bound in (published, published + _SECOND_STAGE))
     end = max(round(min(end, config.end), 2), config.start)
     block = _auto_block(unet)
     two = most >= _TWO_STAGES_FROM and end > config.start
@@ -258,11 +259,11 @@ def _automatic(config: DeepShrink, unet: UNetMap, target: Target) -> dict[str, A
         "auto": False,
         "block": block,
         "level": 0,
-        "factor": round(down, 2),
-        "factor_x": round(across, 2),
+        "factor": round(y, 2),
+        "factor_x": round(x, 2),
         "end": end,
-        "second_factor": round(math.sqrt(down), 2) if two else 1.0,
-        "second_factor_x": round(math.sqrt(across), 2) if two else 0.0,
+        "second_factor": round(math.sqrt(y), 2) if two else 1.0,
+        "second_factor_x": round(math.sqrt(x), 2) if two else 0.0,
         "second_block": block,
         "second_end": max(round(min(second_end, config.end), 2), end),
     }
@@ -271,13 +272,13 @@ def _automatic(config: DeepShrink, unet: UNetMap, target: Target) -> dict[str, A
 def factors_of(target: Target) -> tuple[float, float]:
     """Factors of height and width that give a map of the trained area; none enlarges."""
     scale = max(target.scale, 1.0)
-    lean = (target.across / target.down) ** (_ASPECT / 2)
-    down, across = scale / lean, scale * lean
-    if down < 1:
-        down, across = 1.0, scale**2
-    elif across < 1:
-        down, across = scale**2, 1.0
-    return min(down, _MOST), min(across, _MOST)
+    lean = (target.ratio_x / target.ratio_y) ** (_ASPECT / 2)
+    y, x = scale / lean, scale * lean
+    if y < 1:
+        y, x = 1.0, scale**2
+    elif x < 1:
+        y, x = scale**2, 1.0
+    return min(y, _MOST), min(x, _MOST)
 
 
 def _auto_block(unet: UNetMap) -> int:
@@ -317,21 +318,20 @@ def _refuse_missing_blocks(config: DeepShrink, unet: UNetMap) -> None:
 def deep_shrink(config: DeepShrink, unet: UNetMap, run: Run) -> Iterator[Edit]:
     """Edits of every block, by which maps enter and leave it; which blocks are shrunken is known with the size."""
     _refuse_missing_blocks(config, unet)
-    key = object()
 
-    def begin() -> ShrunkenWalk | None:
-        settled = run.settled(config)
-        stage = settled.stage(run.clock.progress)
+    def begin() -> ShrunkenMaps | None:
+        resolved = run.resolved(config)
+        stage = resolved.stage(run.clock.progress)
         if stage is None:
             return None
-        return ShrunkenWalk(
-            unet, run, stage=stage, method=settled.method, after_skip=settled.after_skip, early=settled.early
-        )
+        how = {"interpolation": resolved.method, "after_skip": resolved.after_skip, "early": resolved.early}
+        return ShrunkenMaps(unet, run, stage=stage, **how)
 
     def upsampled_size(block: Block) -> Size | None:
-        walk = run.traversal.memory.get(key)
-        return None if walk is None else walk.upsampled_size(block)
+        maps = shrunken.get()
+        return None if maps is None else maps.upsampled_size(block)
 
-    yield from handed_over(unet, run, key, begin)
+    shrunken = run.per_traversal(begin)
+    yield from handed_over(unet, shrunken)
     for block in unet.output_blocks:
-        yield from fit_upsample(block, run, size=lambda block=block: upsampled_size(block))
+        yield from fit_upsample(block, run, partial(upsampled_size, block))

@@ -4,7 +4,7 @@ self-attention runs in shifted windows (MSW-MSA), which changes the composition.
 HiDiffusion (Zhang et al. 2024, "HiDiffusion: Unlocking Higher-Resolution Creativity and Efficiency in Pretrained Diffusion
 Models"): RAU-Net, the resolution-aware U-Net (section 4.1), and MSW-MSA, modified shifted window attention (section 4.2).
 Deep levels that get larger maps than in training repeat what they drew; while the picture is laid out, RAU-Net hands them
-maps half as high and wide, and afterwards the U-Net is its own again. MSW-MSA (`moving_windows`) saves time where maps are
+maps half as high and wide, and afterwards the U-Net is its own again. MSW-MSA (`shifted_windows`) saves time where maps are
 largest, at the first level that has attention.
 
 Costs: nothing. Saves: while RAU-Net acts, three quarters of the deep levels' work; with windows, three quarters of the
@@ -37,26 +37,28 @@ smaller maps too, by their mean over each cell.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from ...core.depth import Depth
+from ...core.edits import after, before
 from ...core.knobs import ConfigError, knob, redeclared
 from ...core.patching import Edit
 from ...core.registry import method
 from ...core.run import Run
-from ...core.schedule import Window
+from ...core.schedule import ProgressRange
+from ...core.size import Size, size_of
 from ...core.target import Target
 from ...core.unet_map import Block, UNetMap
 from ...core.upcoming_picture import Idle, UpcomingPass
-from ...parts.attention.shifted_windows import in_moving_windows
+from ...parts.attention.shifted_windows import in_shifted_windows
 from ...parts.maps.hand_over import HandOver, handed_over
 from ...parts.maps.resize import resize
-from ...parts.maps.skip_connections import fit_upsample, note_skips, skip_size
+from ...parts.maps.skip_connections import fit_upsample
 from .large import LargeConfig, at_trained_size
 
 _EXTREME = 4  # times the trained side, from which on both places act: 2048 pixels of SD1, 4096 of SDXL
@@ -160,8 +162,8 @@ class HiDiffusion(LargeConfig):
     def details(self) -> str:
         if self.auto:
             return "auto" if self.raunet and self.windows else "RAU-Net auto" if self.raunet else "windows"
-        strided = self.raunet and not self.conv_window.empty
-        pooled = self.raunet and not self.pool_window.empty
+        strided = self.raunet and not self.conv_range.empty
+        pooled = self.raunet and not self.pool_range.empty
         side = "" if self.axes == "both" else f" in {self.axes}"
         parts = [
             f"strided{side} at {self.conv_block} to {self.conv_end:g}" if strided else "",
@@ -170,7 +172,7 @@ class HiDiffusion(LargeConfig):
         ]
         return ", ".join(part for part in parts if part)
 
-    def settled(self, unet: UNetMap, target: Target) -> HiDiffusion:
+    def resolved(self, unet: UNetMap, target: Target) -> HiDiffusion:
         if not self.auto:
             return self
         conv, pool = _derived_blocks(unet)
@@ -190,22 +192,22 @@ class HiDiffusion(LargeConfig):
             window_levels=1,
         )
 
-    def phase(self, progress: float) -> tuple[bool, bool]:
+    def cache_key(self, progress: float) -> tuple[bool, bool]:
         """Whether RAU-Net strides, and whether it pools."""
-        return self.conv_window.holds(progress), self.pool_window.holds(progress)
+        return self.conv_range.holds(progress), self.pool_range.holds(progress)
 
     def idle_at(self, reached: tuple[float, ...] | None, one: UpcomingPass, unet: UNetMap | None) -> Idle | None:
-        if reached is None or self.auto or self.windows or any(any(self.phase(progress)) for progress in reached):
+        if reached is None or self.auto or self.windows or any(any(self.cache_key(progress)) for progress in reached):
             return None
         return Idle(f"at {one.steps} steps", f"No sampling step falls where {self.short} halves the map.")
 
     @property
-    def conv_window(self) -> Window:
-        return Window(0.0, self.conv_end)
+    def conv_range(self) -> ProgressRange:
+        return ProgressRange(0.0, self.conv_end)
 
     @property
-    def pool_window(self) -> Window:
-        return Window(min(self.pool_start, self.pool_end), self.pool_end)
+    def pool_range(self) -> ProgressRange:
+        return ProgressRange(min(self.pool_start, self.pool_end), self.pool_end)
 
 
 @method(HiDiffusion, title="HiDiffusion", benefit="Large images: faster, fewer duplicates", at=Depth.LEVELS)
@@ -214,31 +216,49 @@ def hi_diffusion(config: HiDiffusion, unet: UNetMap, run: Run) -> Iterator[Edit]
     if config.raunet:
         yield from _raunet(config, unet, run)
     if config.windows:
-        yield from in_moving_windows(_windowed_blocks(config, unet), run)
+        yield from in_shifted_windows(_windowed_blocks(config, unet), run, HiDiffusion.title, key="hi_diffusion")
 
 
 def _windowed_blocks(config: HiDiffusion, unet: UNetMap) -> list[Block]:
-    first = min((block.level for block in unet.blocks if block.transformer_blocks), default=1)
+    first = unet.first_attention_level or 1
     count = 1 if config.auto else config.window_levels
     return [block for block in unet.blocks if first <= block.level < first + count]
 
 
 def _raunet(config: HiDiffusion, unet: UNetMap, run: Run) -> Iterator[Edit]:
-    conv, pool = _derived_blocks(unet) if config.auto else _chosen_blocks(config, unet)
-    yield from handed_over(unet, run, object(), lambda: _begin(config, unet, run), at=Depth.HANDED_OVER_MAPS)
-    # First, and so outermost: what is handed over may have been pooled before.
-    yield from note_skips(unet, run)
-    if conv is not None:
-        yield Edit(unet.input_blocks[conv].of_kind("down")[0].module, _strided(config, run))
-    if pool is not None:
-        yield Edit(unet.input_blocks[pool].layers[-1].module, _pooled(config, run))
-        yield Edit(unet.paired_output(pool).layers[-1].module, _restored(unet.paired_output(pool), run))
+    conv_block, pool_block = _derived_blocks(unet) if config.auto else _chosen_blocks(config, unet)
+
+    def strides() -> bool:
+        return run.within(run.resolved(config).conv_range)
+
+    def pools() -> bool:
+        return run.within(run.resolved(config).pool_range)
+
+    def next_skip_size(output: Block) -> Size | None:
+        following = output.index + 1
+        return None if following == len(unet.output_blocks) else maps.get().skip_size(unet.output_blocks[following])
+
+    def stride(x: Tensor) -> Tensor:
+        return every_second(x, run.resolved(config).axes) if strides() else x
+
+    def pool(out: Tensor) -> Tensor:
+        return pooled(out, run.resolved(config).axes) if pools() else out
+
+    def restore(output: Block, out: Tensor) -> Tensor:
+        # Bicubic, to the size of the skip connection that comes next: the one that was handed over before the pooling.
+        size = next_skip_size(output)
+        return out if size in (None, size_of(out)) else resize(out, size, "bicubic", run.circular)
+
+    maps = run.per_traversal(lambda: HandOver(unet, run))
+    yield from handed_over(unet, maps, at=Depth.HANDED_OVER_MAPS)
+    if conv_block is not None:
+        yield before(unet.input_blocks[conv_block].of_kind("down")[0].module, stride)
+    if pool_block is not None:
+        grown = unet.paired_output(pool_block)
+        yield after(unet.input_blocks[pool_block].layers[-1].module, pool)
+        yield after(grown.layers[-1].module, partial(restore, grown))
     for block in unet.output_blocks:
-        yield from fit_upsample(block, run)
-
-
-def _begin(config: HiDiffusion, unet: UNetMap, run: Run) -> HandOver | None:
-    return HandOver(unet, run) if any(run.settled(config).phase(run.clock.progress)) else None
+        yield from fit_upsample(block, run, partial(next_skip_size, block))
 
 
 def _derived_blocks(unet: UNetMap) -> tuple[int | None, int | None]:
@@ -253,7 +273,7 @@ def _derived_blocks(unet: UNetMap) -> tuple[int | None, int | None]:
 def _chosen_blocks(config: HiDiffusion, unet: UNetMap) -> tuple[int | None, int | None]:
     downs = [block.index for block in unet.input_blocks if block.of_kind("down")]
     others = [block.index for block in unet.input_blocks[1:] if block.index not in downs]
-    strides, pools = not config.conv_window.empty, not config.pool_window.empty
+    strides, pools = not config.conv_range.empty, not config.pool_range.empty
     if strides and config.conv_block not in downs:
         raise ConfigError(
             f"HiDiffusion: conv_block is {config.conv_block}, where this U-Net has no Downsample; choose {_either(downs)}."
@@ -273,7 +293,7 @@ def _either(indices: list[int]) -> str:
 
 def _published_schedule(unet: UNetMap, target: Target) -> tuple[float, float, float]:
     """(conv_end, pool_start, pool_end) as published: thresholds T1 and T2 by size, and SDXL's two phases."""
-    extreme = min(target.down, target.across) >= _EXTREME
+    extreme = min(target.ratio_y, target.ratio_x) >= _EXTREME
     if 1 in unet.attention_levels:  # SD1 and SD2
         return (0.7, 0.0, 0.3) if extreme else (0.4, 0.0, 0.0)
     if extreme:
@@ -283,7 +303,7 @@ def _published_schedule(unet: UNetMap, target: Target) -> tuple[float, float, fl
 
 def _axes_of(target: Target) -> str:
     """The side along which the picture is longer than trained, where it is one alone."""
-    tall, wide = (ratio > _LONGER for ratio in (target.down, target.across))
+    tall, wide = (ratio > _LONGER for ratio in (target.ratio_y, target.ratio_x))
     return "both" if tall == wide else "height" if tall else "width"
 
 
@@ -292,42 +312,13 @@ def _steps(axes: str) -> tuple[int, int]:
     return {"both": (2, 2), "height": (2, 1), "width": (1, 2)}[axes]
 
 
-def _strided(config: HiDiffusion, run: Run) -> Callable[..., Tensor]:
-    def sample(call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        settled = run.settled(config)
-        acts = settled.conv_window.holds(run.clock.progress)
-        return call(every_second(x, settled.axes) if acts else x, *args, **kwargs)
-
-    return sample
-
-
 def every_second(x: Tensor, axes: str = "both") -> Tensor:
     """(B, C, H, W) -> (B, C, ceil(H/2), ceil(W/2)): the even rows and columns, or one of them alone."""
-    down, across = _steps(axes)
-    return x[..., ::down, ::across].contiguous()
-
-
-def _pooled(config: HiDiffusion, run: Run) -> Callable[..., Tensor]:
-    def pool(call: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        out, settled = call(*args, **kwargs), run.settled(config)
-        return pooled(out, settled.axes) if settled.pool_window.holds(run.clock.progress) else out
-
-    return pool
+    y, x_ = _steps(axes)
+    return x[..., ::y, ::x_].contiguous()
 
 
 def pooled(x: Tensor, axes: str = "both") -> Tensor:
     """(B, C, H, W) -> (B, C, ceil(H/2), ceil(W/2)): means of 2 x 2 squares, of what there is of them at odd edges; of pairs
     in a column or a row with "height" or "width"."""
     return F.avg_pool2d(x, _steps(axes), ceil_mode=True)
-
-
-def _restored(output: Block, run: Run) -> Callable[..., Tensor]:
-    """Bicubic, to the size of the skip connection that comes next: the one that was handed over before the pooling."""
-    following = run.map.output_blocks[output.index + 1]
-
-    def restore(call: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        out = call(*args, **kwargs)
-        size = skip_size(following, run)
-        return out if size in (None, tuple(out.shape[-2:])) else resize(out, size, "bicubic", run.wraps)
-
-    return restore

@@ -28,7 +28,7 @@ def at_trained_size(progress: float, target: Target) -> float:
 class LargeConfig(Config):
     """Settings of a method that acts on pictures larger than the trained size.
 
-    With `auto`, a subclass's `settled` decides the knobs that follow from the sizes, those that count `when` it is off, and
+    With `auto`, a subclass's `resolved` decides the knobs that follow from the sizes, those that count `when` it is off, and
     gives a config whose `auto` is off.
     """
 

@@ -26,30 +26,33 @@ to the input's type, which is done here too. Where the weight on the module is n
 packed weights), it is read off the module's answers to as many 3x3 maps as it has input channels.
 
 Noise-damped guidance adds v_uncond + s * (d_cond - d_uncond), d the widened U-Net and v the less widened one, by the host's
-own guidance, and v runs along for the unconditional rows alone (`companions.py`).
+own guidance, and v runs along for the unconditional rows alone (`extra_rows.py`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from ...core.depth import Depth
+from ...core.edits import Change, instead
 from ...core.knobs import ConfigError, knob
 from ...core.patching import Edit
 from ...core.registry import method
 from ...core.run import Run
-from ...core.size import Size
+from ...core.size import Size, size_of
+from ...core.state import PerPass
 from ...core.target import Target
 from ...core.unet_map import UNetMap
-from ...parts.blocks.extra_rows import Companions, companions_of
+from ...parts.blocks.extra_rows import ExtraRows
 from ...parts.convolution.dilation import Factors, convolved_size, is_dilatable, re_dilated
-from ...parts.convolution.dispersion import dispersed, seen_weight
+from ...parts.convolution.dispersion import dispersed
+from ...parts.convolution.effective_weight import effective_weight
 from .large import LargeConfig, at_trained_size
 
 #: The ratio of sides from which the published settings taper and come back to 2 step by step.
@@ -145,8 +148,8 @@ class ScaleCrafter(LargeConfig):
         return not self.auto and self.dilation == 1 and self.dilation_height in (0, 1)
 
     def details(self) -> str:
-        down, across = self.axes
-        how = "auto" if self.auto else f"{across:g}" if down == across else f"{across:g}x{down:g}"
+        y, x = self.axes
+        how = "auto" if self.auto else f"{x:g}" if y == x else f"{x:g}x{y:g}"
         extra = "" if self.dispersed == "off" else f" {self.dispersed}"
         return f"{how}{extra}{' damped' * self.noise_damped}"
 
@@ -155,11 +158,11 @@ class ScaleCrafter(LargeConfig):
         """Dilation in height and width."""
         return self.dilation_height or self.dilation, self.dilation
 
-    def settled(self, unet: UNetMap, target: Target) -> ScaleCrafter:
+    def resolved(self, unet: UNetMap, target: Target) -> ScaleCrafter:
         if not self.auto:
             return self
-        down, across = (max(round(2 * ratio) / 2, 1.0) for ratio in (target.down, target.across))
-        ratio = min(max(down, across), 8.0)
+        y, x = (max(round(2 * ratio) / 2, 1.0) for ratio in (target.ratio_y, target.ratio_x))
+        ratio = min(max(y, x), 8.0)
         extreme = ratio >= _EXTREME
         if 1 in unet.attention_levels or unet.family == "other":
             level = input_level = 2
@@ -168,8 +171,8 @@ class ScaleCrafter(LargeConfig):
         return replace(
             self,
             auto=False,
-            dilation=min(across, 8.0),
-            dilation_height=min(down, 8.0),
+            dilation=min(x, 8.0),
+            dilation_height=min(y, 8.0),
             level=level,
             input_level=input_level,
             taper=extreme,
@@ -177,12 +180,12 @@ class ScaleCrafter(LargeConfig):
             end=max(self.start, min(self.end, at_trained_size(_published_end(unet.family, ratio), target))),
         )
 
-    def factors(self, place: Place, levels: int, progress: float) -> Factors:
-        """How far the convolution at `place` looks, in height and width, at `progress`."""
-        first = {"input": self.input_level, "middle": 1, "output": self.level}[place.side]
-        if place.level < first:
+    def factors(self, site: ConvSite, levels: int, progress: float) -> Factors:
+        """How far the convolution at `site` looks, in height and width, at `progress`."""
+        first = {"input": self.input_level, "middle": 1, "output": self.level}[site.side]
+        if site.level < first:
             return 1.0, 1.0
-        outward = (levels - place.level) * self.taper
+        outward = (levels - site.level) * self.taper
         left = (self.end - progress) / (self.end - self.start) if self.progressive else 1.0
 
         def on_axis(factor: float) -> float:
@@ -191,8 +194,8 @@ class ScaleCrafter(LargeConfig):
             # d(i) = max(ceil(d * (tau - i) / tau), 2) of the published code, of which 2 is no floor for factors below it.
             return min(tapered, max(math.ceil(tapered * left), least)) if self.progressive else tapered
 
-        down, across = self.axes
-        return on_axis(down), on_axis(across)
+        y, x = self.axes
+        return on_axis(y), on_axis(x)
 
     @property
     def damping(self) -> ScaleCrafter:
@@ -207,7 +210,7 @@ def _published_end(family: str, ratio: float) -> float:
 
 
 @dataclass(frozen=True, eq=False)
-class Place:
+class ConvSite:
     """A 3x3 convolution. `level` is the one whose dilation it gets, `map_level` that of the map that comes in."""
 
     module: nn.Conv2d
@@ -216,7 +219,7 @@ class Place:
     map_level: int
 
 
-def places(unet: UNetMap) -> Iterator[Place]:
+def conv_sites(unet: UNetMap) -> Iterator[ConvSite]:
     """The 3x3 convolutions of ResBlocks, Downsamples and Upsamples."""
     for block in unet.blocks:
         for layer in block.layers:
@@ -226,7 +229,7 @@ def places(unet: UNetMap) -> Iterator[Place]:
             map_level = block.out_level if layer.kind == "up" else level
             for module in layer.module.modules():
                 if is_dilatable(module):
-                    yield Place(module, block.side, level, map_level)
+                    yield ConvSite(module, block.side, level, map_level)
 
 
 # Outside the caches of steps and of what acts on attentions, which then see the companions as any other rows.
@@ -238,48 +241,57 @@ def scale_crafter(config: ScaleCrafter, unet: UNetMap, run: Run) -> Iterator[Edi
             f"ScaleCrafter: level is {config.level} and input_level is {config.input_level}, with which only the middle is "
             "widened and noise_damped has nothing to leave out; lower level or switch noise_damped off."
         )
+    extra = ExtraRows("Noise-damped guidance", unet, run, lambda: run.resolved(config).damping)
     if config.noise_damped:
-        yield from Companions(unet, run, lambda: run.settled(config).damping).edits()
-    for place in places(unet):
-        yield Edit(place.module, _widened(config, place, run))
+        yield from extra.edits()
+    # Whether a convolution's weight had to be read off its answers, so that it is looked at once a pass.
+    costly: PerPass[dict[ConvSite, bool]] = run.per_pass(dict)
+    for site in conv_sites(unet):
+        yield instead(site.module, partial(_convolved, site, config, extra, costly, run))
 
 
-def _widened(config: ScaleCrafter, place: Place, run: Run) -> Callable[..., Tensor]:
-    module, levels = place.module, run.map.levels
+def _convolved(
+    site: ConvSite,
+    config: ScaleCrafter,
+    extra: ExtraRows,
+    costly: PerPass[dict[ConvSite, bool]],
+    run: Run,
+    plain: Change,
+    x: Tensor,
+) -> Tensor:
+    """What the convolution at `site` answers to `x`, the companions' rows among it, in place of `plain(x)`."""
+    widened = partial(_widened, site, costly.get(), run, plain)
+    resolved, companions = run.resolved(config), extra.companions
+    if companions is None:
+        return widened(resolved, x)
+    own = widened(resolved, x[: companions.batch])
+    if len(own) == len(x):
+        return own  # another method's answer, see `dilated`
+    return torch.cat([own, widened(companions.damping, x[companions.batch :])])
 
-    def widened(call: Callable[..., Tensor], x: Tensor, settled: ScaleCrafter) -> Tensor:
-        size = (x.shape[-2], x.shape[-1])
-        factors = settled.factors(place, levels, run.clock.progress)
-        factors = _as_seen(factors, size, run.traversal.latent_size, place.map_level)
-        if factors == (1.0, 1.0):
-            return call(x)
-        kernel = _KERNELS[settled.dispersed]
-        if kernel and place.level > levels - settled.dispersed_levels:
-            seen = seen_weight(call, module, x)
-            if seen is not None:
-                if seen.costly:
-                    run.note(
-                        "ScaleCrafter reads the weights of its dispersed convolutions off their answers, because the host "
-                        "keeps them in a way of its own (LoRA beside the weights, packed weights): this takes time; "
-                        "dispersed at off does not."
-                    )
-                return dispersed(x, seen, kernel, factors, module.stride, run.wraps)
-        return re_dilated(call, x, factors, module.stride, run.wraps)
 
-    def convolve(call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        def plain(maps: Tensor) -> Tensor:
-            return call(maps, *args, **kwargs)
-
-        settled = run.settled(config)
-        walk = companions_of(run)
-        if walk is None:
-            return widened(plain, x, settled)
-        own = widened(plain, x[: walk.batch], settled)
-        if len(own) == len(x):
-            return own  # another method's answer, see `dilated`
-        return torch.cat([own, widened(plain, x[walk.batch :], walk.damping)])
-
-    return convolve
+def _widened(
+    site: ConvSite, costly: dict[ConvSite, bool], run: Run, plain: Change, config: ScaleCrafter, x: Tensor
+) -> Tensor:
+    module, levels, size = site.module, run.map.levels, size_of(x)
+    progress = run.clock.progress if config.progressive else 0.0
+    factors = config.factors(site, levels, progress)
+    factors = _as_seen(factors, size, run.traversal.latent_size, site.map_level)
+    if factors == (1.0, 1.0):
+        return plain(x)
+    kernel = _KERNELS[config.dispersed]
+    if kernel and site.level > levels - config.dispersed_levels:
+        own = effective_weight(plain, module, x, costly.get(site))
+        costly[site] = own is None or own.costly
+        if own is not None:
+            if own.costly:
+                run.note(
+                    "ScaleCrafter reads the weights of its dispersed convolutions off their answers, because the host "
+                    "keeps them in a way of its own (LoRA beside the weights, packed weights): this takes time; "
+                    "dispersed at off does not."
+                )
+            return dispersed(x, own, kernel, factors, module.stride, run.circular)
+    return re_dilated(plain, x, factors, module.stride, run.circular)
 
 
 def _as_seen(factors: Factors, size: Size, latent: Size, level: int) -> Factors:

@@ -15,17 +15,18 @@ of it. ControlNet's reference pass is run in full and not cached.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
 from ...core.depth import Depth
+from ...core.edits import after
 from ...core.knobs import ConfigError, knob, redeclared
 from ...core.patching import Edit
 from ...core.registry import method
 from ...core.run import Run
+from ...core.state import PerTraversal
 from ...core.unet_map import UNetMap
 from ...parts.caching.cadence import Cadence, CadenceConfig
 from ...parts.caching.predictors import PREDICTORS
@@ -96,7 +97,17 @@ def deep_cache(config: DeepCache, unet: UNetMap, run: Run) -> Iterator[Edit]:
         unet.middle_block,
         *unet.output_blocks[: last - config.branch],
     ]
-    first = _FirstConvolution(run, config.branch)
+    first: PerTraversal[Tensor | None] = run.per_traversal(lambda: None)
+
+    def remember(out: Tensor) -> Tensor:
+        first.set(out)
+        return out
+
+    def added_since(h: Tensor) -> Tensor:
+        """What the blocks after the first convolution added on the way to `h`; `h` where that cannot be told."""
+        begun = first.get()
+        return h.clone() if config.branch == 0 or begun.shape != h.shape else h - begun
+
     yield from ReusedSpan(
         DeepCache.title,
         span,
@@ -104,41 +115,23 @@ def deep_cache(config: DeepCache, unet: UNetMap, run: Run) -> Iterator[Edit]:
         run,
         cadence=lambda: Cadence(config),
         predictor=PREDICTORS[config.predictor],
-        doubt=(lambda: _Change(config.threshold, first)) if config.threshold else None,
+        veto=(lambda: _Change(config.threshold, added_since)) if config.threshold else None,
     ).edits()
     if config.threshold:
-        yield Edit(unet.input_blocks[0].layers[-1].module, first.note)
-
-
-class _FirstConvolution:
-    """What the first convolution made of the latent in this walk."""
-
-    def __init__(self, run: Run, branch: int) -> None:
-        self._run = run
-        self._branch = branch
-
-    def note(self, call: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        out = call(*args, **kwargs)
-        self._run.traversal.memory[self] = out
-        return out
-
-    def added_since(self, h: Tensor) -> Tensor:
-        """What the blocks after it added on the way to `h`; `h` itself where there are none, or it has another shape."""
-        first = self._run.traversal.memory[self]
-        return h.clone() if self._branch == 0 or first.shape != h.shape else h - first
+        yield after(unet.input_blocks[0].layers[-1].module, remember)
 
 
 class _Change:
     """Allows reuse while the first blocks' residual is near what it was when the span last ran."""
 
-    def __init__(self, threshold: float, first: _FirstConvolution) -> None:
+    def __init__(self, threshold: float, residual_of: Callable[[Tensor], Tensor]) -> None:
         self._threshold = threshold
-        self._first = first
+        self._residual_of = residual_of
         self._now: Tensor | None = None
         self._kept: Tensor | None = None
 
     def allows(self, h: Tensor) -> bool:
-        self._now = self._first.added_since(h)
+        self._now = self._residual_of(h)
         if self._kept is None or self._kept.shape != self._now.shape:
             return False
         return bool(relative_change(self._now, self._kept).max() < self._threshold)
@@ -146,9 +139,8 @@ class _Change:
     def ran_in_full(self) -> None:
         self._kept = self._now
 
-    @property
-    def nbytes(self) -> int:
-        return 0 if self._kept is None else self._kept.nbytes
+    def tensors(self) -> Iterable[Tensor]:
+        return () if self._kept is None else (self._kept,)
 
 
 def relative_change(now: Tensor, before: Tensor) -> Tensor:

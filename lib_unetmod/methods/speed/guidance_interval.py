@@ -22,20 +22,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from ...core.call import Rows
 from ...core.config import Config
 from ...core.depth import Depth
 from ...core.knobs import ConfigError, knob
 from ...core.patching import Edit
 from ...core.registry import method
 from ...core.run import Run
-from ...core.schedule import Window
+from ...core.schedule import ProgressRange
 from ...core.unet_map import UNetMap
 from ...core.upcoming_picture import Idle, UpcomingPass
-
-_KEY = "conditional rows"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,9 +73,9 @@ class GuidanceInterval(Config):
             )
 
     @property
-    def interval(self) -> Window:
+    def interval(self) -> ProgressRange:
         """The progress in which guidance acts."""
-        return Window(self.guide_from, self.guide_to)
+        return ProgressRange(self.guide_from, self.guide_to)
 
     def changes_nothing(self) -> bool:
         return not self.scale_one and self.interval.always
@@ -103,80 +101,38 @@ class GuidanceInterval(Config):
         return (self.scale_one and abs(scale - 1) < 1e-6) or not self.interval.holds(progress)
 
 
-@dataclass(frozen=True, eq=False)
-class _Rows:
-    """The rows of a batch that are computed, and which of their results each row of the whole batch gets.
-
-    Attributes:
-        chosen: numbers of the C conditional rows, ascending.
-        source: for each of the B rows of the whole batch a place in `chosen`.
-    """
-
-    chosen: tuple[int, ...]
-    source: tuple[int, ...]
-
-    @classmethod
-    def of(cls, partner: tuple[int, ...]) -> _Rows | None:
-        """None where every row is a conditional one."""
-        chosen = tuple(sorted(set(partner)))
-        if len(chosen) == len(partner):
-            return None
-        return cls(chosen, tuple(chosen.index(row) for row in partner))
-
-    def take(self, value: Any) -> Any:
-        """The conditional rows of a tensor (B, ...): a view where they are neighbours. Anything else stays as it is."""
-        if isinstance(value, list):
-            return [self.take(one) for one in value]
-        if not isinstance(value, Tensor) or value.ndim == 0 or value.shape[0] != len(self.source):
-            return value
-        first, last = self.chosen[0], self.chosen[-1]
-        if last - first == len(self.chosen) - 1:
-            return value[first : last + 1]
-        return _rows_of(value, self.chosen)
-
-    def fill(self, computed: Tensor) -> Tensor:
-        """(C, ...) -> (B, ...), a fresh tensor: every row gets its partner's result."""
-        return _rows_of(computed, self.source)
-
-
-def _rows_of(value: Tensor, numbers: tuple[int, ...]) -> Tensor:
-    # Not by an index tensor, which would lose the channels-last layout and have to be sent to the device.
-    return torch.cat([value[number : number + 1] for number in numbers])
-
-
 @method(GuidanceInterval, title="Skip negative prompt", benefit="Nearly halves time at CFG 1", at=Depth.ROWS)
 def guidance_interval(config: GuidanceInterval, unet: UNetMap, run: Run) -> Iterator[Edit]:
     """Every layer computes the conditional rows only; the first layer of a traversal settles which these are."""
-    transformer_blocks = [inner.module for block in unet.blocks for inner in block.transformer_blocks]
 
-    def conditional_rows(x: Tensor) -> _Rows | None:
+    def conditional_rows(batch: int) -> Rows | None:
         guidance = run.guidance
         if guidance is None:
             run.note("No row is left out, because it is not said which rows are conditional (run.guidance).")
             return None
-        if not config.leaves_out(guidance.scale, run.clock.progress):
+        at_one = config.scale_one and abs(guidance.scale - 1) < 1e-6
+        if not at_one and run.within(config.interval):
             return None
         if guidance.reason:
             run.note(guidance.reason)
             return None
-        if len(guidance.partner) != x.shape[0]:
+        if len(guidance.rows) != batch:
             return None  # a host that leaves the negative rows out itself, or calls them apart
-        if any("_forward" in vars(module) for module in transformer_blocks):
+        if unet.rows_have_places:
             run.note("The negative rows stay in, because ControlNet's reference takes the rows by their place.")
             return None
-        return _Rows.of(guidance.partner)
+        return guidance.rows if guidance.rows.unconditional else None
 
     def settle_and_compute(call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        rows = conditional_rows(x)
+        rows = conditional_rows(len(x))
         if rows is not None:
-            run.traversal.memory[_KEY] = rows
-            if run.traversal.stream is not None:
-                # What others keep from evaluations of all rows is not for these, nor the other way round.
-                run.traversal.stream = (run.traversal.stream, rows.chosen)
+            run.left_out.set(rows)
+            # What others keep from evaluations of all rows is not for these, nor the other way round.
+            run.traversal.split(rows.conditional)
         return compute(call, x, *args, **kwargs)
 
     def compute(call: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        rows = run.traversal.memory.get(_KEY)
+        rows = run.left_out.get()
         if rows is None:
             return call(*args, **kwargs)
         kept = {name: rows.take(value) for name, value in kwargs.items()}

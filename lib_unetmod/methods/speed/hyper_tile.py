@@ -23,27 +23,29 @@ evaluations and its tiling follows the last one: before the first, or with a win
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from ...core.config import Config
 from ...core.depth import Depth
+from ...core.edits import instead
 from ...core.knobs import knob
 from ...core.patching import Edit
 from ...core.registry import method
 from ...core.run import Run
-from ...core.size import Size
+from ...core.size import Size, size_of
+from ...core.state import PerTraversal
+from ...core.target import PIXELS
 from ...core.unet_map import UNetMap
 from ...core.upcoming_picture import Idle, UpcomingPass
-from ...parts.attention.local_attention import attend_in, holds_maps
+from ...parts.attention.local_attention import attending_locally
 from ...parts.attention.tiling import Cutter, Layout, counts_near, parts, tile_count
-from ...parts.attention.tokens import grid, note_grid
+from ...parts.attention.tokens import note_map_size
 
-_PIXELS = 8  # of a latent's token, on each side
 _SMALLEST = 2  # tokens on a tile's side; a single token could only attend to itself
 _MOST_LEVELS = 4
 
@@ -112,7 +114,7 @@ class HyperTile(Config):
             return None
         maps = [(level, tile_in_tokens(self.tile, level)) for level in _levels(self, unet) if self.tile]
         if self.vae_tile and (one.evaluations is None or self.window.holds(one.evaluations[-1])):
-            maps.append((1, max(_SMALLEST, self.vae_tile / _PIXELS)))
+            maps.append((1, max(_SMALLEST, self.vae_tile / PIXELS)))
         if any(layout_of(one.map_size(level), tile).tiles > 1 for level, tile in maps):
             return None
         if not maps:
@@ -137,21 +139,50 @@ def hyper_tile(config: HyperTile, unet: UNetMap, run: Run) -> Iterator[Edit]:
 
 def _tile_levels(config: HyperTile, unet: UNetMap, run: Run) -> Iterator[Edit]:
     levels = _levels(config, unet)
+    cutter_of = _cutters(config, levels[0], run)
     for block in unet.blocks:
         if block.level not in levels:
             continue
         for layer in block.of_kind("attn"):
-            yield note_grid(layer, run)
+            yield note_map_size(layer, run)
         for inner in block.transformer_blocks:
-            # Such a layer's first attention is a second cross-attention, whose context is the prompt.
-            if not getattr(inner.module, "disable_self_attn", False):
-                yield Edit(inner.self_attention, _SelfAttention(config, block.level, block.level == levels[0], run))
+            if inner.attends_to_itself:
+                attend = attending_locally(HyperTile.title, run, partial(cutter_of, block.level))
+                yield Edit(inner.self_attention, attend)
 
 
 def _levels(config: HyperTile, unet: UNetMap) -> range:
     """The levels that are tiled: `depth` of them, from the first that has attention."""
-    first = min((block.level for block in unet.blocks if block.transformer_blocks), default=1)
+    first = unet.first_attention_level or 1
     return range(first, min(first + config.depth, unet.levels + 1))
+
+
+def _cutters(config: HyperTile, first: int, run: Run) -> Callable[[int, Size, torch.device], Cutter | None]:
+    """What cuts the maps of a level, one for all its layers in a traversal; None where a single tile is the whole map.
+
+    `first` is the level that has the most tokens: where that is not cut, nothing is.
+    """
+    made: PerTraversal[dict[Hashable, Cutter | None]] = run.per_traversal(dict)
+
+    def layout(level: int, size: Size) -> Layout:
+        draws = torch.randint(config.variations, (_MOST_LEVELS, 2), generator=run.generator("hyper_tile"))
+        draw = draws[(level - 1) % _MOST_LEVELS].tolist()
+        shifted = config.shift and run.clock.evaluation % 2 == 1
+        return layout_of(size, tile_in_tokens(config.tile, level), config.variations, draw, shifted)
+
+    def cutter_of(level: int, size: Size, device: torch.device) -> Cutter | None:
+        cutters = made.get()
+        if (level, size, device) not in cutters:
+            tiles = layout(level, size)
+            cutters[level, size, device] = Cutter(tiles, device) if tiles.tiles > 1 else None
+            if level == first and tiles.tiles == 1:
+                run.note(
+                    f"HyperTile does nothing in the {run.pass_name} pass: a picture below one and a half tiles of "
+                    f"{config.tile} px is not cut; choose a smaller tile."
+                )
+        return cutters[level, size, device]
+
+    return cutter_of
 
 
 def layout_of(size: Size, tile: float, variations: int = 1, draw: Sequence[int] = (0, 0), shifted: bool = False) -> Layout:
@@ -168,51 +199,7 @@ def layout_of(size: Size, tile: float, variations: int = 1, draw: Sequence[int] 
 
 def tile_in_tokens(pixels: int, level: int) -> float:
     """Tokens on a tile's side at a level of the U-Net, 1 = the latent's own resolution; not always a whole number."""
-    return max(_SMALLEST, pixels / (_PIXELS * 2 ** (level - 1)))
-
-
-class _SelfAttention:
-    """The edit of one self-attention of `level`: it runs on tiles (B*tiles, h*w, C) of the tokens (B, N, C).
-
-    `first` is for the level that has the most tokens: where that is not cut, nothing is.
-    """
-
-    def __init__(self, config: HyperTile, level: int, first: bool, run: Run) -> None:
-        self.config = config
-        self.level = level
-        self.first = first
-        self.run = run
-
-    def __call__(self, call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        size = grid(self.run)
-        if not holds_maps(size, x, *args, **kwargs):
-            self.run.note(
-                "HyperTile left some self-attentions whole: another extension gives them tokens or a mask that do not "
-                "belong to the picture's grid."
-            )
-            return call(x, *args, **kwargs)
-        cutter = self._cutter(size, x.device)
-        return call(x, *args, **kwargs) if cutter is None else attend_in(cutter, self.run, call, x, *args, **kwargs)
-
-    def _cutter(self, size: Size, device: torch.device) -> Cutter | None:
-        """For the level's layers to share in one traversal; None where a single tile is the whole map."""
-        memory, key = self.run.traversal.memory, ("hyper_tile", self.level, size, device)
-        if key not in memory:
-            layout = self._layout(size)
-            memory[key] = Cutter(layout, device) if layout.tiles > 1 else None
-            if self.first and layout.tiles == 1:
-                self.run.note(
-                    f"HyperTile does nothing in the {self.run.pass_name} pass: a picture below one and a half tiles of "
-                    f"{self.config.tile} px is not cut; choose a smaller tile."
-                )
-        return memory[key]
-
-    def _layout(self, size: Size) -> Layout:
-        config, run = self.config, self.run
-        draws = torch.randint(config.variations, (_MOST_LEVELS, 2), generator=run.generator("hyper_tile"))
-        draw = draws[(self.level - 1) % _MOST_LEVELS].tolist()
-        shifted = config.shift and run.clock.evaluation % 2 == 1
-        return layout_of(size, tile_in_tokens(config.tile, self.level), config.variations, draw, shifted)
+    return max(_SMALLEST, pixels / (PIXELS * 2 ** (level - 1)))
 
 
 def _attentions_of_vae(vae: nn.Module | None) -> Iterator[nn.Module]:
@@ -232,26 +219,26 @@ class _VAEAttention:
 
     def __init__(self, attention: nn.Module, pixels: int) -> None:
         self.attention = attention
-        self.tile = max(_SMALLEST, pixels / _PIXELS)
+        self.tile = max(_SMALLEST, pixels / PIXELS)
         self.normalised: Tensor | None = None
 
     def edits(self) -> Iterator[Edit]:
-        yield Edit(self.attention, self._on_tiles)
-        yield Edit(self.attention.norm, self._normalised_tile)
+        yield instead(self.attention, self._on_tiles)
+        yield instead(self.attention.norm, self._normalised_tile)
 
-    def _on_tiles(self, call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        layout = layout_of((x.shape[-2], x.shape[-1]), self.tile)
+    def _on_tiles(self, attend: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        layout = layout_of(size_of(x), self.tile)
         if layout.tiles == 1:
-            return call(x, *args, **kwargs)
+            return attend(x)
         cutter = Cutter(layout, x.device)
         tiles = []
         for tile, normalised in zip(cutter.cut_maps(x), cutter.cut_maps(self.attention.norm(x)), strict=True):
             self.normalised = normalised
             try:
-                tiles.append(call(tile, *args, **kwargs))
+                tiles.append(attend(tile))
             finally:
                 self.normalised = None
         return cutter.join_maps(tiles)
 
-    def _normalised_tile(self, call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        return call(x, *args, **kwargs) if self.normalised is None else self.normalised
+    def _normalised_tile(self, norm: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        return norm(x) if self.normalised is None else self.normalised

@@ -20,13 +20,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ...core.config import Config
 from ...core.depth import Depth
+from ...core.edits import Change, instead
 from ...core.knobs import ConfigError, knob
 from ...core.patching import Edit
 from ...core.registry import method
@@ -159,13 +159,13 @@ def _skip_part(name: str, unet: UNetMap) -> Iterator[Edit]:
         "ff": [(inner.feed_forward, _nothing_added) for inner in block.transformer_blocks],
     }
     chosen = candidates["res"] + candidates["attn"] if part is None else candidates[part]
-    chosen = [(module, wrapper) for module, wrapper in chosen if module is not None]
+    chosen = [(module, answer) for module, answer in chosen if module is not None]
     if number is not None:
         chosen = chosen[number : number + 1]
     if not chosen:
         raise ConfigError(f"SkipBlocks: blocks names {name}, but {_contents(block)}.")
-    for module, wrapper in chosen:
-        yield Edit(module, wrapper)
+    for module, answer in chosen:
+        yield instead(module, answer)
 
 
 def _parse_name(name: str, unet: UNetMap) -> tuple[Block, str | None, int | None]:
@@ -198,17 +198,17 @@ def _contents(block: Block) -> str:
     return f"{block.name} has only {' and '.join(present)}" if present else f"{block.name} has nothing to leave out"
 
 
-def _shortcut_of(res_block: nn.Module) -> Callable[..., Tensor]:
-    def shortcut(call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+def _shortcut_of(res_block: nn.Module) -> Callable[[Change, Tensor], Tensor]:
+    def shortcut(layer: Change, x: Tensor) -> Tensor:
         kept = res_block.skip_connection(x)
         return kept.clone() if kept is x else kept
 
     return shortcut
 
 
-def _identity(call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+def _identity(layer: Change, x: Tensor) -> Tensor:
     return x.clone()
 
 
-def _nothing_added(call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+def _nothing_added(layer: Change, x: Tensor) -> Tensor:
     return torch.zeros_like(x)

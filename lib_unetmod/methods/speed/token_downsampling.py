@@ -27,8 +27,9 @@ from ...core.patching import Edit
 from ...core.registry import method
 from ...core.run import Run
 from ...core.size import Size
+from ...core.tables import sent, table
 from ...core.unet_map import UNetMap
-from ...parts.attention.tokens import grid, note_grid
+from ...parts.attention.tokens import map_size, note_map_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,25 +66,23 @@ class TokenDownsampling(Config):
 @method(TokenDownsampling, title="Token downsampling (ToDo)", benefit="Faster large images", at=Depth.KEYS)
 def token_downsampling(config: TokenDownsampling, unet: UNetMap, run: Run) -> Iterator[Edit]:
     """An edit of each self-attention at the levels whose factor is above 1."""
-    blocks = [block for block in unet.blocks if block.transformer_blocks]
-    if not blocks:
+    first = unet.first_attention_level
+    if first is None:
         raise ConfigError("TokenDownsampling: this U-Net has no attention to make coarser; switch it off.")
-    first = min(block.level for block in blocks)
     factors = {first: config.factor, first + 1: config.factor_2}
-    for block in blocks:
+    for block in unet.blocks:
         factor = factors.get(block.level, 1.0)
         if factor > 1:
             for layer in block.of_kind("attn"):
-                yield note_grid(layer, run)
+                yield note_map_size(layer, run)
             for inner in block.transformer_blocks:
-                # Where a model's attn1 looks at the prompt there is no grid to make coarser.
-                if not getattr(inner.module, "disable_self_attn", False):
+                if inner.attends_to_itself:
                     yield Edit(inner.self_attention, _coarser_context(factor, run))
 
 
 def _coarser_context(factor: float, run: Run) -> Callable[..., Tensor]:
     def attend(call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        height, width = size = grid(run)
+        height, width = size = map_size(run)
         context = args[0] if args else kwargs.get("context")
         context = x if context is None else context
         value = kwargs.get("value")
@@ -105,11 +104,15 @@ def _coarser_context(factor: float, run: Run) -> Callable[..., Tensor]:
 
 def resized(tokens: Tensor, size: Size, factor: float) -> Tensor:
     """(B, k * N, C) -> (B, k * n, C): k maps of `size` (N tokens) resized by 1 / factor, rounded up (section 3.2)."""
-    height, width = size
+    maps = tokens.unflatten(1, (-1, size[0] * size[1]))
+    return maps.index_select(2, _picked(size, factor, tokens.device)).flatten(1, 2)
+
+
+@table
+def _picked(size: Size, factor: float, device: torch.device) -> Tensor:
+    """(n,) the tokens that stay of a map of `size`."""
     y, x = (nearest_exact(length, factor) for length in size)
-    picked = (y[:, None] * width + x).flatten().to(tokens.device)
-    maps = tokens.unflatten(1, (-1, height * width))
-    return maps.index_select(2, picked).flatten(1, 2)
+    return sent((y[:, None] * size[1] + x).flatten(), device)
 
 
 def nearest_exact(length: int, factor: float) -> Tensor:

@@ -33,14 +33,14 @@ from ...core.patching import Edit
 from ...core.registry import method
 from ...core.run import Run
 from ...core.size import Size
+from ...core.state import PerTraversal
+from ...core.tables import sent
 from ...core.unet_map import Block, UNetMap
 from ...core.upcoming_picture import Idle, UpcomingPass
-from ...parts.attention.tokens import grid, note_grid
+from ...parts.attention.tokens import map_size, note_map_size
 
 #: Similarities held at one time, 64 MB of float32: the whole matrix of a 128x128 map would be 200 MB a row.
 SIMILARITIES_AT_ONCE = 2**24
-
-PIXELS_PER_LATENT = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,9 +177,8 @@ class Matching:
     members: Tensor
     starts: Tensor
 
-    @property
-    def nbytes(self) -> int:
-        return self.place.nbytes + self.members.nbytes + self.starts.nbytes
+    def tensors(self) -> tuple[Tensor, ...]:
+        return self.place, self.members, self.starts
 
     def merge(self, x: Tensor) -> Tensor:
         """(B, N, C) -> (B, M, C): the mean of each merged token's members (section 3.1)."""
@@ -232,8 +231,7 @@ def match(tokens: Tensor, chosen: Tensor, merged: int) -> Matching:
     batch, count, _ = tokens.shape
     is_source = torch.ones(count, dtype=torch.bool)
     is_source[chosen] = False
-    sources = is_source.nonzero().flatten().to(tokens.device)
-    chosen = chosen.to(tokens.device)
+    sources, chosen = (sent(places, tokens.device) for places in (is_source.nonzero().flatten(), chosen))
 
     similarity, nearest = nearest_destinations(tokens, sources, chosen)
     left = similarity.argsort(dim=1, descending=True)[:, merged:]
@@ -269,9 +267,9 @@ class _Kept:
 
     made: dict[Hashable, tuple[int, Matching]] = field(default_factory=dict)
 
-    @property
-    def nbytes(self) -> int:
-        return sum(matching.nbytes for _, matching in self.made.values())
+    def tensors(self) -> Iterator[Tensor]:
+        for _, matching in self.made.values():
+            yield from matching.tensors()
 
     def drop_older_than(self, evaluation: int) -> None:
         self.made = {key: value for key, value in self.made.items() if value[0] >= evaluation}
@@ -289,29 +287,28 @@ class _Entered:
 @method(TokenMerging, title="Token merging (ToMe)", benefit="Faster large images, smoother texture", at=Depth.TOKENS)
 def token_merging(config: TokenMerging, unet: UNetMap, run: Run) -> Iterator[Edit]:
     """Edits of the transformer layers at the first levels with attention, and of the parts of them that are merged."""
-    blocks = [block for block in unet.blocks if block.transformer_blocks]
-    if not blocks:
+    first = unet.first_attention_level
+    if first is None:
         raise ConfigError("TokenMerging: this U-Net has no attention to merge for; switch it off.")
-    first = min(block.level for block in blocks)
     merging = _Merging(config, run)
-    if config.min_width or config.min_height:
-        yield Edit(unet.input_blocks[0].layers[0].module, merging.note_picture)
-    for block in blocks:
-        if 2 ** (block.level - first) <= config.max_downsample:
+    for block in unet.blocks:
+        if block.transformer_blocks and 2 ** (block.level - first) <= config.max_downsample:
             yield from merging.edits(block)
 
 
 class _Merging:
-    """The edits and what they share: the matchings of a walk, and those that outlive it."""
+    """The edits and what they share: the matchings of a traversal, and those that outlive it."""
 
     def __init__(self, config: TokenMerging, run: Run) -> None:
         self.config = config
         self.run = run
-        self._kept = run.streams(_Kept)
+        self._kept = run.per_stream(_Kept, _Kept.tensors)
+        self._made: PerTraversal[dict[Hashable, Matching | None]] = run.per_traversal(dict)
+        self._entered: PerTraversal[_Entered | None] = run.per_traversal(lambda: None)
 
     def edits(self, block: Block) -> Iterator[Edit]:
         for layer in block.of_kind("attn"):
-            yield note_grid(layer, self.run)
+            yield note_map_size(layer, self.run)
         for inner in block.transformer_blocks:
             sharers = {"block": inner.name, "side": block.side, "walk": "all"}[self.config.share]
             yield Edit(inner.module, self._note_tokens(sharers))
@@ -324,23 +321,16 @@ class _Merging:
                 if wanted and module is not None:
                     yield Edit(module, self._on_merged)
 
-    def note_picture(self, call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        height, width = (PIXELS_PER_LATENT * side for side in x.shape[-2:])
-        small = self.config.stands_aside(height, width)
-        self.run.traversal.memory[self, "small picture"] = small
-        return call(x, *args, **kwargs)
-
     def _note_tokens(self, sharers: str) -> Callable[..., Tensor]:
         def noting(call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-            memory = self.run.traversal.memory
-            memory[self, "entered"] = _Entered(x, grid(self.run), sharers)
+            self._entered.set(_Entered(x, map_size(self.run), sharers))
             if self.config.cross_attention or self.config.mlp:
                 # Forge adds to `x` in place between the parts of the layer.
                 self._matching_for(x)
             try:
                 return call(x, *args, **kwargs)
             finally:
-                del memory[self, "entered"]
+                self._entered.set(None)
 
         return noting
 
@@ -356,9 +346,10 @@ class _Merging:
 
     def _matching_for(self, x: Tensor) -> Matching | None:
         """The matching for tokens `x` (B, N, C), of the layer's map or of tiles of it; None where nothing is merged."""
-        entered: _Entered = self.run.traversal.memory[self, "entered"]
-        height, width = size = grid(self.run)
-        if self.run.traversal.memory.get((self, "small picture")):
+        entered = self._entered.get()
+        height, width = size = map_size(self.run)
+        picture = self.run.target
+        if self.config.stands_aside(picture.height, picture.width):
             return None
         if x.shape[1] != height * width:
             self.run.note("Token merging stood aside: something else has changed the number of tokens before it.")
@@ -368,14 +359,14 @@ class _Merging:
         return self._shared(entered)
 
     def _shared(self, entered: _Entered) -> Matching | None:
-        tokens, memory = entered.tokens, self.run.traversal.memory
+        tokens, made = entered.tokens, self._made.get()
         key = (entered.sharers, entered.size, tokens.shape[:2], tokens.dtype, tokens.device)
-        if (self, key) not in memory:
-            memory[self, key] = self._kept_or_searched(key, entered)
-        return memory[self, key]
+        if key not in made:
+            made[key] = self._kept_or_searched(key, entered)
+        return made[key]
 
     def _kept_or_searched(self, key: Hashable, entered: _Entered) -> Matching | None:
-        kept = self._kept.current() if self.config.refresh > 1 else None
+        kept = self._kept.get() if self.config.refresh > 1 else None
         now = self.run.clock.evaluation
         if kept is not None:
             kept.drop_older_than(now - self.config.refresh + 1)

@@ -85,16 +85,18 @@ class Cutter:
 
     Attributes:
         shapes: (height, width) of the tiles of each batch, in tokens.
+        key: equal for tiles that lie alike.
     """
 
     def __init__(self, layout: Layout, device: torch.device) -> None:
         rectangles = sorted(layout.rectangles, key=lambda tile: (tile.height, tile.width), reverse=True)
         sizes = [(tile.height, tile.width) for tile in rectangles]
         self.shapes: list[tuple[int, int]] = list(dict.fromkeys(sizes))
+        self.key = ("tiles", layout.heights, layout.widths)
         self._tokens = [sizes.count((height, width)) * height * width for height, width in self.shapes]
         self._size = (sum(layout.heights), sum(layout.widths))
         numbered = torch.arange(self._size[0] * self._size[1], device=device).unflatten(0, self._size)
-        self._order = torch.cat([numbered[t : t + h, left : left + w].flatten() for t, left, h, w in rectangles])
+        self._order = torch.cat([numbered[y : y + h, x : x + w].flatten() for y, x, h, w in rectangles])
         self._back = self._order.argsort()
 
     def cut(self, tokens: Tensor) -> list[Tensor]:

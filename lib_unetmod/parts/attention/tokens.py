@@ -6,44 +6,71 @@ methods shrink maps on the way; the transformer (ldm's SpatialTransformer) has t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
 from ...core.patching import Edit
-from ...core.size import Size
+from ...core.run import Run
+from ...core.size import Size, size_of
+from ...core.state import PerTraversal
 from ...core.unet_map import Layer
 
-if TYPE_CHECKING:
-    from ...core.run import Run
 
-_KEY = "token grid"
+@dataclass(frozen=True)
+class TokenMap:
+    """What the current attention sees: the tokens of a map of `size`, or of a piece of it.
+
+    Attributes:
+        size: height and width in tokens.
+        piece: which piece of which cutting; () where it is the whole map.
+    """
+
+    size: Size
+    piece: tuple[Hashable, ...] = ()
 
 
-def note_grid(transformer: Layer, run: Run) -> Edit:
-    """The edit of a transformer layer by which `grid` knows (H, W) inside it."""
+class _TokenMaps:
+    """The map of the current attention, noted for all methods of a run."""
+
+    def __init__(self, run: Run) -> None:
+        self.now: PerTraversal[TokenMap | None] = run.per_traversal(lambda: None)
+
+
+def note_map_size(transformer: Layer, run: Run) -> Edit:
+    """The edit of a transformer layer by which `token_map` knows the map inside it."""
 
     def noting(call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        with grid_is(run, (x.shape[-2], x.shape[-1])):
+        with with_map_size(run, size_of(x)):
             return call(x, *args, **kwargs)
 
     return Edit(transformer.module, noting)
 
 
-def grid(run: Run) -> Size:
-    """Height and width of the map whose tokens the current attention sees, or of the tile where it sees tiles."""
-    return run.traversal.memory[_KEY]
+def token_map(run: Run) -> TokenMap:
+    """The map whose tokens the current attention sees, or the tile where it sees tiles."""
+    now = run.shared(_TokenMaps).now.get()
+    if now is None:
+        raise LookupError("No transformer layer was entered in this traversal.")
+    return now
+
+
+def map_size(run: Run) -> Size:
+    """Its height and width."""
+    return token_map(run).size
 
 
 @contextmanager
-def grid_is(run: Run, size: Size) -> Iterator[None]:
-    """Inside, the tokens are those of a map of `size`."""
-    memory = run.traversal.memory
-    before = memory.get(_KEY)
-    memory[_KEY] = size
+def with_map_size(run: Run, size: Size, piece: Hashable = None) -> Iterator[None]:
+    """Inside, the tokens are those of a map of `size`: of the whole one, or of a `piece` of what they were before."""
+    slot = run.shared(_TokenMaps).now
+    before = slot.get()
+    cut = () if piece is None or before is None else (*before.piece, piece)
+    slot.set(TokenMap(size, cut))
     try:
         yield
     finally:
-        memory[_KEY] = before
+        slot.set(before)

@@ -134,15 +134,18 @@ class Cadence:
         self._evaluation = 0
         self._progress = 0.0
 
-    def reuses(self, clock: Clock) -> bool:
-        """Whether the current evaluation is not to be run in full. Reads the timestep, which waits for the device."""
+    def advance(self, clock: Clock) -> bool:
+        """Go on to the current evaluation; whether it is not to be run in full.
+
+        Reads the timestep, which waits for the device.
+        """
         config, progress = self._config, clock.progress
         passed = max(clock.evaluation - self._evaluation, 1)
-        advance = (progress - self._progress) / passed
+        made = (progress - self._progress) / passed
         self._evaluation, self._progress = clock.evaluation, progress
-        self.too_few_steps = self._fulls > 0 and advance > config.reach
+        self.too_few_steps = self._fulls > 0 and made > config.reach
         # Back towards noise: a sampler that restarts. What was kept belongs to a cleaner picture.
-        if self._fulls < config.first_full or advance < 0 or self.too_few_steps:
+        if self._fulls < config.first_full or made < 0 or self.too_few_steps:
             return False
         self._since_full += passed / config.interval_at(progress)
         return self._since_full < 1 - 1e-6

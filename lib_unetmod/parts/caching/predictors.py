@@ -6,7 +6,7 @@ class here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from torch import Tensor
@@ -21,9 +21,8 @@ class Predictor(Protocol):
     def predict(self, progress: float) -> Tensor:
         """A fresh tensor for the evaluation at `progress`."""
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the tensors that are kept."""
+    def tensors(self) -> Iterable[Tensor]:
+        """Those that are kept."""
 
 
 class LastValue:
@@ -39,9 +38,8 @@ class LastValue:
     def predict(self, progress: float) -> Tensor:
         return self._last.clone()
 
-    @property
-    def nbytes(self) -> int:
-        return 0 if self._last is None else self._last.nbytes
+    def tensors(self) -> Iterable[Tensor]:
+        return () if self._last is None else (self._last,)
 
 
 class LinearForecast:
@@ -64,9 +62,8 @@ class LinearForecast:
             return last.clone()
         return last + (last - before) * min((progress - at) / (at - earlier), 1.0)
 
-    @property
-    def nbytes(self) -> int:
-        return sum(value.nbytes for value, _ in self._kept)
+    def tensors(self) -> Iterable[Tensor]:
+        return [value for value, _ in self._kept]
 
 
 PREDICTORS: dict[str, Callable[[], Predictor]] = {"reuse": LastValue, "linear": LinearForecast}

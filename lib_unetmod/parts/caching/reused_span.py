@@ -1,38 +1,39 @@
 """A span of blocks that is run in some evaluations and answered from memory in the others: what caches of steps share.
 
-A full walk keeps what the answering blocks return. In a walk that reuses, no layer of the span runs: the answering blocks
+A full traversal keeps what the answering blocks return. In one that reuses, no layer of the span runs: the answering blocks
 return what the predictor makes of what they returned before, all others zeros of the shape they last had, which nothing
-reads. Each stream of walks (`streams.py`) has a memory of its own.
+reads. Each stream of traversals (`core/state.py`) has a memory of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import partial
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from ...core.edits import after, before
 from ...core.patching import Edit
+from ...core.run import Run
+from ...core.state import PerTraversal
 from ...core.unet_map import Block
 from ..blocks.skipped_span import replaced
 from .cadence import Cadence
 from .predictors import Predictor
 
-if TYPE_CHECKING:
-    from ...core.run import Run
 
-
-class Doubt(Protocol):
-    """A further say in whether a walk may reuse, from what enters the span (B, C, H, W)."""
+class Veto(Protocol):
+    """A further say in whether a traversal may reuse, from what enters the span (B, C, H, W)."""
 
     def allows(self, h: Tensor) -> bool: ...
 
     def ran_in_full(self) -> None: ...
 
-    @property
-    def nbytes(self) -> int: ...
+    def tensors(self) -> Iterable[Tensor]:
+        """Those that are kept from one evaluation to the next."""
 
 
 @dataclass(eq=False)
@@ -40,19 +41,23 @@ class _Memory:
     """What one stream keeps: when it was run in full, what the blocks returned then, and what had come in."""
 
     cadence: Cadence
-    doubt: Doubt | None
+    veto: Veto | None
     answers: dict[Block, Predictor] = field(default_factory=dict)
     shapes: dict[Block, torch.Size] = field(default_factory=dict)
     entered: tuple[torch.Size, torch.dtype, torch.device] | None = None
     complete: bool = False
 
-    @property
-    def nbytes(self) -> int:
-        return sum(answer.nbytes for answer in self.answers.values()) + (self.doubt.nbytes if self.doubt else 0)
+    def tensors(self) -> Iterator[Tensor]:
+        for answer in self.answers.values():
+            yield from answer.tensors()
+        if self.veto is not None:
+            yield from self.veto.tensors()
 
 
 @dataclass(eq=False)
-class _Walk:
+class _Decision:
+    """Whether this traversal reuses; `sample` is what entered the span."""
+
     memory: _Memory
     reuses: bool
     sample: Tensor
@@ -66,10 +71,10 @@ class ReusedSpan:
         title: the method's, for notes.
         blocks: the span.
         answering: blocks of the span whose output something after it reads.
-        run: the run whose streams keep the memory.
+        run: the run that keeps the memory.
         cadence: makes the count of one stream.
         predictor: makes the predictor of one block's output.
-        doubt: makes a further say of one stream, where there is one.
+        veto: makes a further say of one stream, where there is one.
     """
 
     title: str
@@ -78,49 +83,50 @@ class ReusedSpan:
     run: Run
     cadence: Callable[[], Cadence]
     predictor: Callable[[], Predictor]
-    doubt: Callable[[], Doubt] | None = None
+    veto: Callable[[], Veto] | None = None
 
     def __post_init__(self) -> None:
-        self._memories = self.run.streams(lambda: _Memory(self.cadence(), self.doubt() if self.doubt else None))
+        self._memories = self.run.per_stream(self._new_memory, _Memory.tensors)
+        self._decision: PerTraversal[_Decision | None] = self.run.per_traversal(lambda: None)
+
+    def _new_memory(self) -> _Memory:
+        return _Memory(self.cadence(), self.veto() if self.veto else None)
 
     def edits(self) -> Iterator[Edit]:
-        yield Edit(self.blocks[0].layers[0].module, self._decide)
+        yield before(self.blocks[0].layers[0].module, self._decide)
         for block in self.blocks:
             answer = self._answer if block in self.answering else self._zeros
-            yield from replaced(block, lambda x, block=block, answer=answer: answer(block), when=self._reuses)
-            yield Edit(block.layers[-1].module, self._keep(block))
+            yield from replaced(block, partial(answer, block), when=self._reuses)
+            yield after(block.layers[-1].module, partial(self._keep, block))
 
-    def _decide(self, call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        memory = self._memories.current()
-        if memory is not None:
-            entered = (x.shape, x.dtype, x.device)
-            allowed = memory.doubt is None or memory.doubt.allows(x)
-            # Each is asked in every walk, so that both know of all of them.
-            reuses = memory.cadence.reuses(self.run.clock) and allowed
-            reuses = reuses and memory.complete and memory.entered == entered
-            memory.entered = entered
-            if memory.cadence.too_few_steps:
-                self.run.note(
-                    f"{self.title} ran in full where an evaluation makes more than its reach of progress: with so few steps "
-                    "neighbouring evaluations have too little in common."
-                )
-            self.run.traversal.memory[self] = _Walk(memory, reuses, x)
-            if not reuses:
-                memory.complete = False
-                memory.cadence.ran_in_full()
-                if memory.doubt is not None:
-                    memory.doubt.ran_in_full()
-        return call(x, *args, **kwargs)
+    def _decide(self, x: Tensor) -> Tensor:
+        memory = self._memories.get()
+        if memory is None:
+            return x
+        entered = (x.shape, x.dtype, x.device)
+        allowed = memory.veto is None or memory.veto.allows(x)
+        # Each is asked in every traversal, so that both know of all of them.
+        reuses = memory.cadence.advance(self.run.clock) and allowed
+        reuses = reuses and memory.complete and memory.entered == entered
+        memory.entered = entered
+        if memory.cadence.too_few_steps:
+            self.run.note(
+                f"{self.title} ran in full where an evaluation makes more than its reach of progress: with so few steps "
+                "neighbouring evaluations have too little in common."
+            )
+        self._decision.set(_Decision(memory, reuses, x))
+        if not reuses:
+            memory.complete = False
+            memory.cadence.ran_in_full()
+            if memory.veto is not None:
+                memory.veto.ran_in_full()
+        return x
 
-    def _keep(self, block: Block) -> Callable[..., Tensor]:
-        def keeping(call: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-            out = call(*args, **kwargs)
-            walk = self._walk
-            if walk is not None and not walk.reuses:
-                self._remember(walk.memory, block, out)
-            return out
-
-        return keeping
+    def _keep(self, block: Block, out: Tensor) -> Tensor:
+        decision = self._decision.get()
+        if decision is not None and not decision.reuses:
+            self._remember(decision.memory, block, out)
+        return out
 
     def _remember(self, memory: _Memory, block: Block, out: Tensor) -> None:
         memory.shapes[block] = out.shape
@@ -132,17 +138,13 @@ class ReusedSpan:
             memory.complete = True
             self._memories.count()
 
-    @property
-    def _walk(self) -> _Walk | None:
-        return self.run.traversal.memory.get(self)
-
     def _reuses(self) -> bool:
-        walk = self._walk
-        return walk is not None and walk.reuses
+        decision = self._decision.get()
+        return decision is not None and decision.reuses
 
-    def _answer(self, block: Block) -> Tensor:
-        return self._walk.memory.answers[block].predict(self.run.clock.progress)
+    def _answer(self, block: Block, x: Tensor) -> Tensor:
+        return self._decision.get().memory.answers[block].predict(self.run.clock.progress)
 
-    def _zeros(self, block: Block) -> Tensor:
-        walk = self._walk
-        return walk.sample.new_zeros(walk.memory.shapes[block])
+    def _zeros(self, block: Block, x: Tensor) -> Tensor:
+        decision = self._decision.get()
+        return decision.sample.new_zeros(decision.memory.shapes[block])

@@ -11,13 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...core.size import Size
+from ...core.size import Size, size_of
+from ...core.tables import sent, table
 from ..maps.resize import resize
 
 #: A factor for height and one for width.
@@ -35,7 +35,9 @@ def convolved_size(size: Size, stride: Size) -> Size:
     return (size[0] - 1) // stride[0] + 1, (size[1] - 1) // stride[1] + 1
 
 
-def re_dilated(call: Callable[[Tensor], Tensor], x: Tensor, factors: Factors, stride: Size, wraps: bool = False) -> Tensor:
+def re_dilated(
+    call: Callable[[Tensor], Tensor], x: Tensor, factors: Factors, stride: Size, circular: bool = False
+) -> Tensor:
     """A convolution that sees `factors` as far (He et al. 2023, section 3.2), on `x` (B, C, H, W).
 
     With `d = ceil(factor)` the map is enlarged by `d / factor`, convolved with dilation d and shrunk to what the plain
@@ -43,33 +45,33 @@ def re_dilated(call: Callable[[Tensor], Tensor], x: Tensor, factors: Factors, st
 
     Args:
         call: the plain convolution, as in `dilated`.
-        wraps: whether the map is a torus.
+        circular: whether the map is a torus.
     """
     dilation = math.ceil(factors[0]), math.ceil(factors[1])
-    size = (x.shape[-2], x.shape[-1])
-    larger = enlarged_size(size, factors, stride, wraps)
+    size = size_of(x)
+    larger = enlarged_size(size, factors, stride, circular)
     if larger == size:
-        return dilated(call, x, dilation, stride, wraps)
-    out = dilated(call, resize(x, larger, "bilinear", wraps), dilation, stride, wraps)
+        return dilated(call, x, dilation, stride, circular)
+    out = dilated(call, resize(x, larger, "bilinear", circular), dilation, stride, circular)
     if tuple(out.shape[-2:]) != convolved_size(larger, stride):
         return out
-    return resize(out, convolved_size(size, stride), "bilinear", wraps)
+    return resize(out, convolved_size(size, stride), "bilinear", circular)
 
 
-def enlarged_size(size: Size, factors: Factors, stride: Size = (1, 1), wraps: bool = False) -> Size:
+def enlarged_size(size: Size, factors: Factors, stride: Size = (1, 1), circular: bool = False) -> Size:
     """The size at which whole dilations make fractional factors: sides times `ceil(factor) / factor`, rounded."""
 
     def enlarged(side: int, factor: float, stride: int) -> int:
         exact = side * math.ceil(factor) / factor
         # A torus that can be rolled by half of itself, in steps of the stride, still can: the answer is rolled then too.
-        step = 2 * stride if wraps and side % (2 * stride) == 0 else 1
+        step = 2 * stride if circular and side % (2 * stride) == 0 else 1
         return step * round(exact / step)
 
     return enlarged(size[0], factors[0], stride[0]), enlarged(size[1], factors[1], stride[1])
 
 
 def dilated(
-    call: Callable[[Tensor], Tensor], x: Tensor, dilation: tuple[int, int], stride: Size = (1, 1), wraps: bool = False
+    call: Callable[[Tensor], Tensor], x: Tensor, dilation: tuple[int, int], stride: Size = (1, 1), circular: bool = False
 ) -> Tensor:
     """`x` (B, C, H, W) convolved with `dilation` and as much padding, by calls of the undilated convolution.
 
@@ -77,10 +79,10 @@ def dilated(
         call: a 3x3 convolution of this stride with padding 1. Should it answer for another map than it was given, as one
             does beneath which another method brings its own, that answer is returned.
         dilation: whole factors for height and width.
-        wraps: whether what lies beyond an edge is the other edge; else it is zero.
+        circular: whether what lies beyond an edge is the other edge; else it is zero.
     """
-    rows = _Phases(x.shape[-2], dilation[0], stride[0], wraps)
-    columns = _Phases(x.shape[-1], dilation[1], stride[1], wraps)
+    rows = Polyphase(x.shape[-2], dilation[0], stride[0], circular)
+    columns = Polyphase(x.shape[-1], dilation[1], stride[1], circular)
     phases = columns.take(rows.take(x, -2), -1)  # (B, C, d, h, e, w)
     phases = phases.permute(2, 4, 0, 1, 3, 5).flatten(0, 2)
     out = call(phases)
@@ -88,12 +90,12 @@ def dilated(
         return out
     out = out[..., rows.lead :, columns.lead :].unflatten(0, (rows.count, columns.count, -1))
     out = out.permute(2, 3, 4, 0, 5, 1).flatten(4, 5).flatten(2, 3)  # (B, C', h*d, w*e)
-    height, width = convolved_size((x.shape[-2], x.shape[-1]), stride)
+    height, width = convolved_size(size_of(x), stride)
     return out[..., :height, :width].contiguous()
 
 
 @dataclass(frozen=True)
-class _Phases:
+class Polyphase:
     """The sequences of one axis on which an undilated convolution does what a dilated one does.
 
     Sequence r is to give the outputs r, r + d, r + 2d, ..., so it reads from position `stride * r` in steps of d. A first
@@ -104,12 +106,12 @@ class _Phases:
     size: int
     count: int
     stride: int
-    wraps: bool
+    circular: bool
 
     @property
     def lead(self) -> int:
         """Outputs before the first that counts."""
-        return int(self.count > 1 and (self.wraps or self.stride > 1))
+        return int(self.count > 1 and (self.circular or self.stride > 1))
 
     def positions(self) -> Tensor:
         """(d, n): where each sequence reads; `size` stands for what is zero."""
@@ -120,7 +122,7 @@ class _Phases:
         length = self.stride * (outputs - 1 + self.lead) + 1 + self.lead
         steps = self.count * (torch.arange(length) - self.stride * self.lead)
         reads = self.stride * torch.arange(self.count)[:, None] + steps
-        if self.wraps:
+        if self.circular:
             return reads % self.size
         return reads.masked_fill((reads < 0) | (reads >= self.size), self.size)
 
@@ -132,9 +134,7 @@ class _Phases:
         return x.index_select(axis, positions.flatten()).unflatten(axis, tuple(positions.shape))
 
 
-@lru_cache(maxsize=256)
-def _on_device(phases: _Phases, device: torch.device) -> tuple[Tensor, bool]:
-    # Kept, since sending them to the device at each convolution would make it wait.
-    with torch.inference_mode(False):  # or they could be used in no other mode later
-        positions = phases.positions()
-        return positions.to(device), bool((positions == phases.size).any())
+@table
+def _on_device(phases: Polyphase, device: torch.device) -> tuple[Tensor, bool]:
+    positions = phases.positions()
+    return sent(positions, device), bool((positions == phases.size).any())

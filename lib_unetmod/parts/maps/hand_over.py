@@ -8,28 +8,31 @@ refuse them otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from ...core.depth import Depth
-from ...core.patching import Edit, Wrapper
+from ...core.edits import around_block
+from ...core.patching import Edit
 from ...core.run import Run
-from ...core.size import Size, size_of
+from ...core.size import Size, halved, size_of
+from ...core.state import PerTraversal
 from ...core.unet_map import Block, UNetMap
 from .resize import resize
 
 
 @dataclass(eq=False)
 class HandOver:
-    """One walk: the maps as they are, where they have not the host's size, and the sizes that the host knows.
+    """One traversal: the maps as they are, where they have not the host's size, and the sizes that the host knows.
 
     Attributes:
         h: the map between two blocks.
         skips: skip connections, by the index of their input block.
+        sizes: size of every skip connection as it is, by the same.
         known: size of every skip connection for the host.
         outer: size for the host of the map with which the current block was entered.
     """
@@ -38,6 +41,7 @@ class HandOver:
     run: Run
     h: Tensor | None = None
     skips: dict[int, Tensor] = field(default_factory=dict)
+    sizes: dict[int, Size] = field(default_factory=dict)
     known: dict[int, Size] = field(default_factory=dict)
     outer: Size = (0, 0)
 
@@ -45,12 +49,12 @@ class HandOver:
         """What `block` is to run on, in place of the `x` that the host gives it."""
         self.outer = size_of(x)
         if block.side != "output":
-            return taken_back(x, self.h)
+            return recovered(x, self.h)
         skip = self.skips.pop(self.pair(block), None)
         if skip is None and self.h is None:
             return x
         h, theirs = x[:, : block.backbone_channels], x[:, block.backbone_channels :]
-        return torch.cat(self.joined(taken_back(h, self.h), taken_back(theirs, skip)), 1)
+        return torch.cat(self.joined(recovered(h, self.h), recovered(theirs, skip)), 1)
 
     def joined(self, h: Tensor, skip: Tensor) -> tuple[Tensor, Tensor]:
         """Both at one size, for the concatenation."""
@@ -60,7 +64,7 @@ class HandOver:
         """What the host gets, in place of what `block` gave."""
         size, self.h = self.host_size(block), None
         if block.side == "input":
-            self.known[block.index] = size
+            self.known[block.index], self.sizes[block.index] = size, size_of(out)
         if size_of(out) == size or (block.side == "output" and self.pair(block) - 1 not in self.skips):
             # Where a map only meets a skip connection of the host's own, how the two fit is the host's business.
             return out
@@ -74,51 +78,42 @@ class HandOver:
         if block.side == "output":
             pair = self.pair(block)
             return self.known[pair - 1] if pair > 0 else self.run.traversal.latent_size
-        return _halved(self.outer) if block.of_kind("down") else self.outer
+        return halved(self.outer) if block.of_kind("down") else self.outer
+
+    def skip_size(self, output: Block) -> Size | None:
+        """Size of the skip connection that `output` gets, as it is."""
+        return self.sizes.get(self.pair(output))
 
     def pair(self, output: Block) -> int:
         """Index of the input block whose skip connection `output` gets."""
         return len(self.unet.input_blocks) - 1 - output.index
 
 
-def handed_over(
-    unet: UNetMap, run: Run, key: Hashable, begin: Callable[[], HandOver | None], at: Depth | None = None
-) -> Iterator[Edit]:
+def handed_over(unet: UNetMap, hand_over: PerTraversal[HandOver | None], at: Depth | None = None) -> Iterator[Edit]:
     """Two edits of every block, by which maps enter and leave it.
 
     Args:
-        key: under which a walk's `HandOver` stands in its memory.
-        begin: called when a walk begins; None leaves the walk alone.
+        hand_over: that of the traversal, made when its first block is entered; None leaves the traversal alone.
         at: of these edits, where it is not their method's. See `Edit`.
     """
 
-    def entering(block: Block) -> Wrapper:
-        def enter(call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-            if block is unet.input_blocks[0]:
-                run.traversal.memory[key] = begin()
-            walk = run.traversal.memory.get(key)
-            return call(x if walk is None else walk.enter(block, x), *args, **kwargs)
+    def entering(block: Block, x: Tensor) -> Tensor:
+        now = hand_over.get()
+        return x if now is None else now.enter(block, x)
 
-        return enter
-
-    def leaving(block: Block) -> Wrapper:
-        def leave(call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-            out, walk = call(x, *args, **kwargs), run.traversal.memory.get(key)
-            return out if walk is None else walk.leave(block, out)
-
-        return leave
+    def leaving(block: Block, out: Tensor) -> Tensor:
+        now = hand_over.get()
+        return out if now is None else now.leave(block, out)
 
     for block in unet.blocks:
-        # The last layer's edit comes first, so that it stands outside where one layer is both.
-        yield Edit(block.layers[-1].module, leaving(block), at)
-        yield Edit(block.layers[0].module, entering(block), at)
+        yield from around_block(block, partial(entering, block), partial(leaving, block), at)
 
 
-#: How a map is resized for the host: any way will do, for it is taken back exactly.
+#: How a map is resized for the host: any way will do, for it is recovered exactly.
 _CARRIED_BY = "nearest"
 
 
-def taken_back(received: Tensor, inner: Tensor | None) -> Tensor:
+def recovered(received: Tensor, inner: Tensor | None) -> Tensor:
     """The map `inner` (B, C, h, w) that was handed over resized, with what was added to it since.
 
     `received` (B, C, H, W) is that resized map plus what the host added, whose mean over each cell of `inner` counts.
@@ -128,8 +123,3 @@ def taken_back(received: Tensor, inner: Tensor | None) -> Tensor:
         return received
     added = received - resize(inner, size_of(received), _CARRIED_BY)
     return inner + resize(added, size_of(inner), "area")
-
-
-def _halved(size: Size) -> Size:
-    """What a Downsample leaves: its convolution has stride 2 and padding 1."""
-    return (size[0] + 1) // 2, (size[1] + 1) // 2

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import math
 from contextlib import AbstractContextManager, nullcontext
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
+from ...core.tables import sent, table
 
-def scaled_frequencies(x: Tensor, low: float, high: float = 1.0, cutoff: float = 0.0) -> Tensor:
+
+def fourier_filter(x: Tensor, low: float, high: float = 1.0, cutoff: float = 0.0) -> Tensor:
     """`x` (B, C, H, W) with its frequencies inside the box times `low` and the others times `high`, as a new tensor.
 
     FreeU's Fourier filter (Si et al. 2023, "FreeU: Free Lunch in Diffusion U-Net"); `high` and `cutoff` (see `highest`) are
@@ -28,15 +29,15 @@ def scaled_frequencies(x: Tensor, low: float, high: float = 1.0, cutoff: float =
     """
     batch, channels, height, width = x.shape
     wide = x.to(torch.promote_types(x.dtype, torch.float32)).flatten(1, 2)
-    down, down_weights = _waves(height, highest(height, cutoff), wide.dtype, x.device)
-    across, across_weights = _waves(width, highest(width, cutoff), wide.dtype, x.device)
+    y, y_weights = _waves(height, highest(height, cutoff), wide.dtype, x.device)
+    x_, x_weights = _waves(width, highest(width, cutoff), wide.dtype, x.device)
     with _no_autocast(x.device.type):
         # Waves from the left: a product of few rows and many columns is several times faster than the reverse.
-        reduced = torch.matmul(across, wide.transpose(1, 2)).view(-1, height)
-        numbers = torch.matmul(down, reduced.T).view(len(down), batch, len(across), channels)
-        inside = _inside(numbers, down_weights[:, None, None, None] * across_weights[:, None])
-        grown = torch.matmul(inside.flatten(1).T, down).view(batch, len(across), channels * height)
-        waves = across.expand(batch, -1, -1)
+        reduced = torch.matmul(x_, wide.transpose(1, 2)).view(-1, height)
+        numbers = torch.matmul(y, reduced.T).view(len(y), batch, len(x_), channels)
+        inside = _inside(numbers, y_weights[:, None, None, None] * x_weights[:, None])
+        grown = torch.matmul(inside.flatten(1).T, y).view(batch, len(x_), channels * height)
+        waves = x_.expand(batch, -1, -1)
         return torch.baddbmm(wide, grown.transpose(1, 2), waves, beta=high, alpha=low - high).view(x.shape).to(x.dtype)
 
 
@@ -49,16 +50,16 @@ def highest(size: int, cutoff: float) -> int:
     return min(max(1, math.floor(size // 2 * cutoff)), size // 2)
 
 
-@lru_cache(maxsize=64)
+@table
 def _waves(size: int, top: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     """The cosines of frequencies 0 to `top` and the sines of 1 to `top`, (2 top + 1, size), and how much E has of each."""
-    with torch.inference_mode(False):  # or they could be used in no other mode later
-        frequencies, places = (torch.arange(count, dtype=torch.float64) for count in (top + 1, size))
-        turns = torch.outer(frequencies, places) * (2 * math.pi / size)
-        # Both u and -u are inside, but for 0, which is one, and -t, without t.
-        weights = torch.full((2 * top + 1,), 2.0 / size, dtype=torch.float64)
-        weights[[0, top, 2 * top]] = 1.0 / size
-        return tuple(one.to(dtype).to(device) for one in (torch.cat([turns.cos(), turns[1:].sin()]), weights))
+    frequencies, places = (torch.arange(count, dtype=torch.float64) for count in (top + 1, size))
+    turns = torch.outer(frequencies, places) * (2 * math.pi / size)
+    # Both u and -u are inside, but for 0, which is one, and -t, without t.
+    weights = torch.full((2 * top + 1,), 2.0 / size, dtype=torch.float64)
+    weights[[0, top, 2 * top]] = 1.0 / size
+    waves = torch.cat([turns.cos(), turns[1:].sin()])
+    return sent(waves.to(dtype), device), sent(weights.to(dtype), device)
 
 
 def _inside(numbers: Tensor, weights: Tensor) -> Tensor:

@@ -6,29 +6,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...core.size import Size
+from ...core.size import Size, size_of
 
 #: What `resize` knows. "antialiased" is bicubic whose kernel widens with the factor when a map is made smaller.
 RESIZE_METHODS = ("bicubic", "bilinear", "area", "nearest", "antialiased")
 
 
-def resize(x: Tensor, size: Size, method: str = "bicubic", wraps: bool = False) -> Tensor:
+def resize(x: Tensor, size: Size, method: str = "bicubic", circular: bool = False) -> Tensor:
     """`x` (B, C, H, W) as (B, C, *size), always a tensor of its own. Samples stand at the centres of their cells.
 
     Args:
-        method: one of `RESIZE_METHODS`; "nearest" takes the cell that holds the new cell's centre.
-        wraps: whether the map is a torus, as tiling pictures (circular padding) have it, and not clamped at its edges.
+        method: one of `RESIZE_METHODS`; "nearest" takes the cell that holds the new cell's centre. Or "as Upsample": the
+            cell that holds the new cell's upper left corner, as the U-Net's own layers have it.
+        circular: whether the map is a torus, as tiling pictures (circular padding) have it, and not clamped at its edges.
     """
-    if size == (x.shape[-2], x.shape[-1]):
+    if size == size_of(x):
         return x.clone()
     # Not every device interpolates half precision, and bicubic weights lose too much in it.
     wide = x if x.dtype in (torch.float32, torch.float64) else x.float()
-    return (_on_torus(wide, size, method) if wraps else _interpolated(wide, size, method)).to(x.dtype)
+    return (_on_torus(wide, size, method) if circular else _interpolated(wide, size, method)).to(x.dtype)
 
 
-def scaled(size: Size, down: float, across: float) -> Size:
+def scaled(size: Size, y: float, x: float) -> Size:
     """`size` divided by a factor an axis, rounded, at least one cell."""
-    return max(round(size[0] / down), 1), max(round(size[1] / across), 1)
+    return max(round(size[0] / y), 1), max(round(size[1] / x), 1)
 
 
 def _interpolated(x: Tensor, size: Size, method: str) -> Tensor:
@@ -36,7 +37,7 @@ def _interpolated(x: Tensor, size: Size, method: str) -> Tensor:
         return F.interpolate(x, size, mode="bicubic", align_corners=False, antialias=True)
     if method in ("bicubic", "bilinear"):
         return F.interpolate(x, size, mode=method, align_corners=False)
-    return F.interpolate(x, size, mode={"nearest": "nearest-exact"}.get(method, method))
+    return F.interpolate(x, size, mode={"nearest": "nearest-exact", "as Upsample": "nearest"}.get(method, method))
 
 
 def _on_torus(x: Tensor, size: Size, method: str) -> Tensor:

@@ -1,4 +1,4 @@
-"""A region of a walk that runs on a smaller map, from an input block to its paired output block."""
+"""A region of a traversal that runs on a smaller map, from an input block to its paired output block."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from .resize import resize, scaled
 
 
 @dataclass(frozen=True)
-class Stage:
+class ShrinkStage:
     """Before which input block the map is divided by which factors, in height and in width."""
 
     block: int
-    down: float
-    across: float
+    y: float
+    x: float
 
     def size(self, of: Size) -> Size:
-        return scaled(of, self.down, self.across)
+        return scaled(of, self.y, self.x)
 
 
 @dataclass(eq=False, kw_only=True)
-class ShrunkenWalk(HandOver):
-    """One walk with a shrunken region.
+class ShrunkenMaps(HandOver):
+    """One traversal with a shrunken region.
 
     Attributes:
         stage: where the region begins, and by how much it is smaller.
-        method: how maps are shrunk and grown; see `resize`.
+        interpolation: how maps are shrunk and grown; see `resize`.
         after_skip: the skip connection of the block before the region keeps its full size.
         early: the map and the skip connections grow right after the middle block.
         entered: size at which each input block ran; for one whose result alone is shrunken, what it would have been.
     """
 
-    stage: Stage
-    method: str
+    stage: ShrinkStage
+    interpolation: str
     after_skip: bool
     early: bool
     entered: dict[int, Size] = field(default_factory=dict)
@@ -81,4 +81,4 @@ class ShrunkenWalk(HandOver):
         return x if size_of(x) == size else self._resize(x, size)
 
     def _resize(self, x: Tensor, size: Size) -> Tensor:
-        return resize(x, size, self.method, self.run.wraps)
+        return resize(x, size, self.interpolation, self.run.circular)

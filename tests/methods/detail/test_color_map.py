@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from unets import FAMILIES, call, fresh, inputs
 
 from lib_unetmod import ColorMap, ConfigError, GuidanceInterval, ScaleCrafter, modified, what_is_on
-from lib_unetmod.core.run import Guidance
+from lib_unetmod.core.call import Guidance
 from lib_unetmod.settings.selection import configs_of, from_infotext, selection_of, to_infotext
 
 NEUTRAL = ColorMap(strength=0)

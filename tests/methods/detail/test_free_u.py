@@ -15,7 +15,7 @@ from lib_unetmod import ConfigError, DeepCache, FreeU, SkipBlocks, inspect_unet,
 from lib_unetmod.core.patching import Edit, Installed
 from lib_unetmod.core.registry import METHODS
 from lib_unetmod.core.target import Target
-from lib_unetmod.methods.detail.free_u import Stage, by_structure, reweighted, scaled_window
+from lib_unetmod.methods.detail.free_u import FreeUStage, by_structure, reweighted, scaled_window
 from tests.parts.maps.test_low_frequencies import by_fft
 
 NEUTRAL = FreeU(b1=1, b2=1, s1=1, s2=1)
@@ -136,7 +136,7 @@ def test_auto_is_what_is_published_for_the_family(family, first, second):
 
 
 def factors(config: FreeU, family: str) -> tuple[float, ...]:
-    settled = config.settled(inspect_unet(FAMILIES[family]()), Target(512, 512, 512))
+    settled = config.resolved(inspect_unet(FAMILIES[family]()), Target(512, 512, 512))
     return tuple(getattr(settled, name) for name in ("b1", "b2", "s1", "s2", "b3", "s3"))
 
 
@@ -214,14 +214,14 @@ def test_version_2_by_hand():
 def test_version_2_leaves_a_map_alone_that_is_the_same_everywhere(value, dtype):
     h = torch.full((2, 8, 5, 3), value, dtype=dtype)
     assert by_structure(h, 1.6).eq(1).all()
-    assert torch.equal(reweighted(h, 4, Stage(1.6, 1, 0, 0.5, 1, 0), 2), h)
+    assert torch.equal(reweighted(h, 4, FreeUStage(1.6, 1, 0, 0.5, 1, 0), 2), h)
 
 
 @pytest.mark.parametrize("dtype, eps", [(torch.bfloat16, 2**-8), (torch.float16, 2**-11)])
 @pytest.mark.parametrize("version", (1, 2))
 def test_half_precision_rounds_the_result_alone(dtype, eps, version):
     x = noise(2, 24, 17, 9).to(dtype)
-    stage = Stage(1.5, 0.2, 0.25, 0.5, 1.0, 0.0)
+    stage = FreeUStage(1.5, 0.2, 0.25, 0.5, 1.0, 0.0)
     out, exact = reweighted(x, 16, stage, version), reweighted(x.double(), 16, stage, version)
     assert out.dtype == dtype and ((out.double() - exact).abs() <= eps * exact.abs() + 1e-5).all()
 
@@ -230,7 +230,7 @@ def test_half_precision_rounds_the_result_alone(dtype, eps, version):
 def test_nothing_that_comes_in_is_changed(version):
     x = noise(2, 24, 6, 6)
     before = x.clone()
-    for stage in (Stage(1.5, 0.2, 0, 0.5, 1, 0), Stage(1, 0.2, 0, 0.5, 1, 0), Stage(1.5, 1, 0, 0.5, 1, 0)):
+    for stage in (FreeUStage(1.5, 0.2, 0, 0.5, 1, 0), FreeUStage(1, 0.2, 0, 0.5, 1, 0), FreeUStage(1.5, 1, 0, 0.5, 1, 0)):
         out = reweighted(x, 16, stage, version)
         assert torch.equal(x, before) and out.untyped_storage().data_ptr() != x.untyped_storage().data_ptr()
 

@@ -24,8 +24,8 @@ from lib_unetmod import (
 )
 from lib_unetmod.core.target import Target
 from lib_unetmod.methods.resolution.deep_shrink import glide
-from lib_unetmod.parts.maps.hand_over import taken_back
-from lib_unetmod.parts.maps.shrunken import Stage
+from lib_unetmod.parts.maps.hand_over import recovered
+from lib_unetmod.parts.maps.shrunken import ShrinkStage
 
 NEUTRAL = DeepShrink(auto=False, factor=1)
 # The contract rolls 16x16 latents by half, which only a shrunken map of 1x1 can follow below an 8x8 one: hence the means.
@@ -270,16 +270,16 @@ def test_control_acts_in_every_host_as_the_mean_over_each_cell(family, size, kno
 def test_what_was_added_to_the_enlarged_map_is_taken_back_with_it():
     inner = torch.tensor([[[[1.0, 2.0]]]])
     handed_over = torch.tensor([[[[1.0, 1, 2, 2], [1, 1, 2, 2]]]])
-    assert taken_back(handed_over, inner).flatten().tolist() == [1, 2]
+    assert recovered(handed_over, inner).flatten().tolist() == [1, 2]
     added = torch.tensor([[[[4.0, 0, 0, 8], [0, 0, 0, 8]]]])
-    assert taken_back(handed_over + added, inner).flatten().tolist() == [2, 6]
+    assert recovered(handed_over + added, inner).flatten().tolist() == [2, 6]
 
 
 # Stages and windows.
 
 
 def factors_at(config, *progresses):
-    return [None if stage is None else (stage.block, stage.down, stage.across) for stage in map(config.stage, progresses)]
+    return [None if stage is None else (stage.block, stage.y, stage.x) for stage in map(config.stage, progresses)]
 
 
 def test_the_second_stage_follows_the_first():
@@ -356,7 +356,7 @@ def test_smooth_exit_in_a_run():
     ],
 )
 def test_auto(family, trained, height, width, block, factor, factor_x, end, second):
-    chosen = DeepShrink().settled(inspect_unet(shared(family)), Target(trained, height, width))
+    chosen = DeepShrink().resolved(inspect_unet(shared(family)), Target(trained, height, width))
     assert not chosen.auto
     assert (chosen.block, chosen.factor, chosen.factor_x, chosen.end) == (block, factor, factor_x, end)
     assert chosen.two_stages == (second is not None)
@@ -367,13 +367,13 @@ def test_auto(family, trained, height, width, block, factor, factor_x, end, seco
 
 def test_auto_keeps_the_bounds_that_were_set():
     unet, target = inspect_unet(shared("sd1")), Target(512, 1024, 1024)
-    assert DeepShrink(end=0.2).settled(unet, target).end == 0.2
-    assert DeepShrink(start=0.8).settled(unet, target).window.empty
-    assert DeepShrink(start=0.803).settled(unet, target).end == 0.803  # rounded it would lie before the start
+    assert DeepShrink(end=0.2).resolved(unet, target).end == 0.2
+    assert DeepShrink(start=0.8).resolved(unet, target).window.empty
+    assert DeepShrink(start=0.803).resolved(unet, target).end == 0.803  # rounded it would lie before the start
     large = Target(512, 2048, 2048)
-    assert DeepShrink(end=0.2).settled(unet, large).window.end == 0.2
-    assert DeepShrink(end=0.6).settled(unet, large).window.end == 0.6
-    assert DeepShrink(start=0.8).settled(unet, large).window.empty
+    assert DeepShrink(end=0.2).resolved(unet, large).window.end == 0.2
+    assert DeepShrink(end=0.6).resolved(unet, large).window.end == 0.6
+    assert DeepShrink(start=0.8).resolved(unet, large).window.empty
 
 
 @families
@@ -493,8 +493,8 @@ def test_neutral_by_every_factor():
 
 
 def test_sizes_of_a_stage():
-    assert Stage(3, 2, 1.5).size((17, 24)) == (8, 16) and Stage(3, 8, 8).size((3, 3)) == (1, 1)
-    assert math.isclose(Stage(3, 0.5, 0.5).size((8, 8))[0], 16)
+    assert ShrinkStage(3, 2, 1.5).size((17, 24)) == (8, 16) and ShrinkStage(3, 8, 8).size((3, 3)) == (1, 1)
+    assert math.isclose(ShrinkStage(3, 0.5, 0.5).size((8, 8))[0], 16)
 
 
 def test_summaries():

@@ -27,9 +27,8 @@ from lib_unetmod.core.patching import Edit, Installed
 from lib_unetmod.core.target import Target
 from lib_unetmod.methods.resolution.hi_diffusion import every_second, pooled
 from lib_unetmod.parts.attention import shifted_windows as moving_windows
-from lib_unetmod.parts.attention.shifted_windows import quarters_to_shift
-from lib_unetmod.parts.attention.tokens import grid, grid_is
-from lib_unetmod.parts.attention.windows import Windows, window_shift
+from lib_unetmod.parts.attention.shifted_windows import Windows, quarters_to_shift, window_shift
+from lib_unetmod.parts.attention.tokens import map_size, with_map_size
 
 NEUTRAL = HiDiffusion(raunet=False, windows=False)
 # At the contract's early evaluations both halves act, at progress 0.5 the windows. The first leaves level 2 of SD1 at its
@@ -303,7 +302,7 @@ def test_the_published_schedule(family, trained, side, phases, monkeypatch):
 
 
 def settled(unet, target, **knobs):
-    return HiDiffusion(**knobs).settled(inspect_unet(unet), target)
+    return HiDiffusion(**knobs).resolved(inspect_unet(unet), target)
 
 
 def test_auto_halves_the_side_that_is_too_long():
@@ -337,7 +336,7 @@ def test_auto_ends_where_its_parts_do():
     late = settled(unet, target, windows=False, start=0.6)
     assert (late.start, late.end) == (0.6, 0.6)
     by_hand = HiDiffusion(auto=False, conv_block=6)
-    assert not settled(unet, target).auto and by_hand.settled(inspect_unet(unet), target) is by_hand
+    assert not settled(unet, target).auto and by_hand.resolved(inspect_unet(unet), target) is by_hand
 
 
 def test_a_picture_of_the_trained_size_is_left_alone():
@@ -423,7 +422,6 @@ def test_no_two_shifts_in_a_row_are_the_same(monkeypatch):
     monkeypatch.setattr(
         moving_windows, "window_shift", lambda size, quarters: seen.append(quarters) or plain(size, quarters)
     )
-    monkeypatch.setattr(moving_windows, "_windows", uncached)
 
     def shifts(seed):
         seen.clear()
@@ -446,10 +444,6 @@ def test_no_two_shifts_in_a_row_are_the_same(monkeypatch):
     assert [quarters_to_shift(n, d) for n, d in [(4, 0), (4, 1), (7, 0), (7, 1)]] == [0, 2, 1, 3]
 
 
-def uncached(size, quarters, device, run):
-    return Windows(size, moving_windows.window_shift(size, quarters), device)
-
-
 @pytest.mark.parametrize("family, levels, first", [("sd1", 1, 1), ("sd1", 3, 1), ("sdxl", 1, 2), ("sdxl", 2, 2)])
 def test_levels_count_from_the_first_with_attention(family, levels, first):
     unet = fresh(family)
@@ -470,7 +464,7 @@ def first_attention(call_attention):
     x = torch.randn(2, 24, 32, generator=torch.Generator().manual_seed(0))
     with modified(unet, [HiDiffusion(above=0, raunet=False)]) as run:
         call(unet, inputs("sd1", batch=1, height=8, width=8))  # from the beginning of a walk on, methods act
-        with grid_is(run, (4, 6)):
+        with with_map_size(run, (4, 6)):
             return call_attention(attn1, x), attn1, x, run.notes
 
 
@@ -551,7 +545,7 @@ def test_grids_inside_pooled_blocks_are_those_of_the_pooled_maps():
         for name in ("in.4", "in.5", "out.3", "out.4", "out.5"):
 
             def note(call, *args, name=name, **kwargs):
-                seen[name] = grid(run)
+                seen[name] = map_size(run)
                 return call(*args, **kwargs)
 
             module = run.map.block(name).transformer_blocks[0].self_attention

@@ -14,9 +14,9 @@ from torch import nn
 from unets import FAMILIES, call, fresh, inputs
 
 from lib_unetmod import ConfigError, DeepCache, GuidanceInterval, TokenMerging, inspect_unet, modified, what_is_on
-from lib_unetmod.core.run import Guidance
+from lib_unetmod.core.call import Guidance
 from lib_unetmod.core.target import Target
-from lib_unetmod.methods.resolution.scale_crafter import ScaleCrafter, _as_seen, places
+from lib_unetmod.methods.resolution.scale_crafter import ScaleCrafter, _as_seen, conv_sites
 
 NEUTRAL = ScaleCrafter(auto=False, dilation=1)
 CONTRACT = [
@@ -48,7 +48,7 @@ def seen_factors(family, config, progress=0.0):
         for module in layer.module.modules()
     }
     found = {}
-    for place in places(unet):
+    for place in conv_sites(unet):
         factors = config.factors(place, unet.levels, progress)
         assert found.setdefault(names[place.module], factors) == factors
     return {name: factors for name, factors in found.items() if factors != (1, 1)}
@@ -57,7 +57,7 @@ def seen_factors(family, config, progress=0.0):
 def settled(family, width, height, **changes):
     trained = 1024 if family == "sdxl" else 512
     config = ScaleCrafter(**changes)
-    return config.settled(inspect_unet(FAMILIES[family]()), Target(trained, height, width))
+    return config.resolved(inspect_unet(FAMILIES[family]()), Target(trained, height, width))
 
 
 def both(settings):

@@ -13,7 +13,7 @@ from torch import nn
 from unets import FAMILIES, call, fresh, inputs
 
 from lib_unetmod import METHODS, ConfigError, GuidanceInterval, SkipBlocks, inspect_unet, modified, what_is_on
-from lib_unetmod.core.run import Guidance
+from lib_unetmod.core.call import Guidance
 from lib_unetmod.core.target import Target
 from lib_unetmod.core.upcoming_picture import UpcomingPass, UpcomingPicture
 
@@ -146,7 +146,7 @@ def test_other_methods_stand_inside_and_keep_the_rows_apart(family):
         for scale in (1.0, 1.0, 2.0):
             run.guidance = Guidance(scale, (0, 1, 0, 1))
             out = call(unet, step)
-            streams.append(run.traversal.stream)
+            streams.append(run.traversal.state_key)
             run.new_evaluation()
             assert torch.allclose(out[2:], alone, rtol=1e-4, atol=1e-5) == (scale == 1.0)
             assert_close(out[:2], alone)
@@ -177,7 +177,7 @@ def test_a_stream_of_none_stays_none():
         call(unet, step)
         # A walk of other data within the same call, as ControlNet's reference makes one.
         unet.input_blocks[0](step["x"].clone(), unet.time_embed(torch.zeros(2, unet.model_channels)), step["context"])
-        assert run.traversal.stream is None
+        assert run.traversal.state_key is None
 
 
 def test_rows_that_are_neighbours_are_not_copied_and_layouts_stay():

@@ -22,7 +22,7 @@ from lib_unetmod.core.config import Config
 from lib_unetmod.core.depth import Depth
 from lib_unetmod.core.patching import Edit
 from lib_unetmod.core.registry import METHODS, method
-from lib_unetmod.parts.attention.tokens import grid, grid_is, note_grid
+from lib_unetmod.parts.attention.tokens import map_size, note_map_size, with_map_size
 from lib_unetmod.playground.model import AutoencoderKL
 
 NEUTRAL = HyperTile(tile=0)
@@ -111,13 +111,13 @@ def seen():
     def edits(config, unet, run) -> Iterator[Edit]:
         def look_at(level):
             def look(call, x, *args, **kwargs):
-                met.append(Met(level, *x.shape[:2], grid(run), kwargs.get("context") is x))
+                met.append(Met(level, *x.shape[:2], map_size(run), kwargs.get("context") is x))
                 return call(x, *args, **kwargs)
 
             return look
 
         for block in unet.blocks:
-            yield from (note_grid(layer, run) for layer in block.of_kind("attn"))
+            yield from (note_map_size(layer, run) for layer in block.of_kind("attn"))
             yield from (Edit(inner.self_attention, look_at(block.level)) for inner in block.transformer_blocks)
 
     method(Inner, title="Inner", benefit="", at=Depth.KEYS)(edits)
@@ -167,7 +167,7 @@ class Alone:
         self.run.__exit__(*error)
 
     def attend(self, size: tuple[int, int], x: Tensor, *args, **kwargs) -> Tensor:
-        with grid_is(self.run, size):
+        with with_map_size(self.run, size):
             return self.attention(x, *args, **kwargs)
 
 
@@ -306,7 +306,7 @@ def test_shift_moves_the_cuts_by_half_a_tile_in_every_second_evaluation():
         for evaluation in range(4):
             run.new_evaluation()
             call(unet, inputs("sd1", height=8, width=8))
-            with grid_is(run, (17, 24)):
+            with with_map_size(run, (17, 24)):
                 torch.testing.assert_close(attention(x), expected[evaluation % 2], rtol=1e-5, atol=1e-6)
 
 
@@ -371,7 +371,7 @@ def test_forges_separate_values_are_tiled_too():
             expected[:, top : top + 8, left : left + 8] = out.unflatten(1, (8, 8))
     with modified(unet, [HyperTile(tile=64, variations=1)]) as run:
         HOSTS["forge"].forward(unet, **inputs("sd1", height=8, width=8))
-        with grid_is(run, (16, 24)):
+        with with_map_size(run, (16, 24)):
             out = attention(x, context=keys, value=values, transformer_options={"block": ("input", 1)})
     torch.testing.assert_close(out, expected.flatten(1, 2), rtol=1e-5, atol=1e-6)
 

@@ -13,7 +13,7 @@ from unets import ATTENTIONS, TRANSFORMER_BLOCKS, call, fresh, inputs, sd1
 
 from lib_unetmod import ConfigError, TokenDownsampling, TokenMerging, inspect_unet, modified
 from lib_unetmod.methods.speed.token_downsampling import nearest_exact, resized
-from lib_unetmod.parts.attention.tokens import grid_is
+from lib_unetmod.parts.attention.tokens import with_map_size
 
 NEUTRAL = TokenDownsampling(factor=1, factor_2=1)
 # The contract rolls a picture by half its width, which only factors that divide its map can follow; others are tried below.
@@ -112,7 +112,7 @@ def test_queries_stay_and_every_token_is_answered():
     changed[0, 0] += 1  # at factor 2, of a 4x4 map the keys are tokens 5, 7, 13 and 15
     with modified(unet, [TokenDownsampling()]) as run:
         begin_walk(unet)
-        with grid_is(run, (4, 4)):
+        with with_map_size(run, (4, 4)):
             differs = (attn1(x) - attn1(changed)).abs().amax(-1)[0] > 1e-6
     assert differs.tolist() == [True] + [False] * 15
 
@@ -129,7 +129,7 @@ def one_attention(call_attention):
     x = torch.randn(2, 24, 32, generator=torch.Generator().manual_seed(0))
     with modified(unet, [TokenDownsampling()]) as run:
         begin_walk(unet)
-        with grid_is(run, (4, 6)):
+        with with_map_size(run, (4, 6)):
             out = call_attention(attn1, x)
     return out, attn1, x, run.notes
 
@@ -178,7 +178,7 @@ def test_forges_separate_values_are_resized_with_the_keys():
     x = torch.randn(1, 24, 32, generator=torch.Generator().manual_seed(0))
     with modified(unet, [TokenDownsampling()]) as run:
         host.forward(unet, **inputs("sd1", batch=1, height=8, width=8))
-        with grid_is(run, (4, 6)):
+        with with_map_size(run, (4, 6)):
             attn1(x, context=x, value=2 * x, transformer_options={})
     assert torch.equal(seen["context"], keys(x)) and torch.equal(seen["value"], 2 * keys(x))
 
@@ -191,7 +191,7 @@ def test_tiles_are_resized_by_themselves():
     tiles = torch.randn(8, 12, 32, generator=torch.Generator().manual_seed(0))
     with modified(unet, [TokenDownsampling()]) as run:
         begin_walk(unet)
-        with grid_is(run, (8, 8)), grid_is(run, (4, 3)):
+        with with_map_size(run, (8, 8)), with_map_size(run, (4, 3)):
             out = attn1(tiles)
     image = tiles.transpose(1, 2).unflatten(2, (4, 3))
     expected = F.interpolate(image, (2, 2), mode="nearest-exact").flatten(2).transpose(1, 2)

@@ -16,7 +16,7 @@ from benchmarks.twins import call_twin, diffusers_twin
 from lib_unetmod import ConfigError, TokenMerging, inspect_unet, modified
 from lib_unetmod.methods.speed import token_merging
 from lib_unetmod.methods.speed.token_merging import Matching, destinations, match, mean_of_members, nearest_destinations
-from lib_unetmod.parts.attention.tokens import grid_is
+from lib_unetmod.parts.attention.tokens import with_map_size
 
 NEUTRAL = TokenMerging(ratio=0)
 # The contract rolls a picture by half its width, which a drawn pattern cannot follow; random patterns are tried below.
@@ -447,7 +447,7 @@ def test_tiles_are_searched_by_themselves(monkeypatch):
     def tiled(attn1, x):
         tiles = x.unflatten(1, (2, 4, 2, 4)).transpose(2, 3).flatten(0, 2).flatten(1, 2)
         box["tiles"] = tiles
-        with grid_is(box["run"], (4, 4)):
+        with with_map_size(box["run"], (4, 4)):
             box["out"] = attn1(tiles)
         return x + 0
 

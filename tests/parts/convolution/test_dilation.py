@@ -93,8 +93,8 @@ def test_a_torus_stays_one(stride, factor):
 
 def test_enlarged_sizes():
     assert enlarged_size((16, 17), (1.5, 2.5)) == (21, 20)  # 16 * 4/3 = 21.33, 17 * 6/5 = 20.4
-    assert enlarged_size((16, 17), (1.5, 2.5), wraps=True) == (22, 20)
-    assert enlarged_size((16, 20), (1.5, 2.5), (2, 2), wraps=True) == (20, 24)
+    assert enlarged_size((16, 17), (1.5, 2.5), circular=True) == (22, 20)
+    assert enlarged_size((16, 20), (1.5, 2.5), (2, 2), circular=True) == (20, 24)
     assert enlarged_size((16, 17), (2.0, 1.0)) == (16, 17)
 
 

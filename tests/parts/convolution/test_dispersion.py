@@ -8,15 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lib_unetmod.parts.convolution import dispersion
-from lib_unetmod.parts.convolution.dispersion import (
-    dispersed,
-    dispersed_weight,
-    least_squares,
-    rounded,
-    seen_weight,
-    transform,
-)
+from lib_unetmod.parts.convolution import dispersion_file
+from lib_unetmod.parts.convolution.dispersion import dispersed, dispersed_weight
+from lib_unetmod.parts.convolution.dispersion_file import dispersion_matrix
+from lib_unetmod.parts.convolution.dispersion_matrix import least_squares, rounded
+from lib_unetmod.parts.convolution.effective_weight import effective_weight
 
 #: Columns for the corner and the upper middle tap of the authors' R20to1_new.mat (5x5, scale 2), to five places.
 PUBLISHED = {
@@ -43,9 +39,6 @@ maps = pytest.mark.parametrize("kernel, down, across", MAPS)
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    dispersion._transform_on.cache_clear()
-    yield
-    dispersion._transform_on.cache_clear()
 
 
 def seeded(*shape, dtype=torch.float32):
@@ -139,16 +132,16 @@ def test_what_it_is_for():
 
 
 def test_a_map_is_kept_and_read(tmp_path, monkeypatch):
-    computed = transform(5, 2.0, 1.5)
+    computed = dispersion_matrix(5, 2.0, 1.5)
     (file,) = (tmp_path / "unetmod").iterdir()
     assert file.suffix == ".npy" and np.array_equal(np.load(file, allow_pickle=False), computed)
-    monkeypatch.setattr(dispersion, "least_squares", None)
-    assert np.array_equal(transform(5, 2.0, 1.5), computed)
+    monkeypatch.setattr(dispersion_file, "least_squares", None)
+    assert np.array_equal(dispersion_matrix(5, 2.0, 1.5), computed)
 
 
 @pytest.mark.parametrize("fault", ("garbage", "empty", "cut", "pickle", "shape", "type", "nan", "other", "archive"))
 def test_a_spoilt_file_is_computed_anew(tmp_path, fault):
-    computed = transform(5, 2.0, 2.0)
+    computed = dispersion_matrix(5, 2.0, 2.0)
     (file,) = (tmp_path / "unetmod").iterdir()
     whole = file.read_bytes()
     if fault in ("garbage", "empty", "cut"):
@@ -165,14 +158,14 @@ def test_a_spoilt_file_is_computed_anew(tmp_path, fault):
             "other": np.zeros_like(computed),
         }[fault]
         np.save(file, spoilt, allow_pickle=True)
-    assert np.array_equal(transform(5, 2.0, 2.0), computed)
+    assert np.array_equal(dispersion_matrix(5, 2.0, 2.0), computed)
     assert file.read_bytes() == whole
 
 
 def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    np.testing.assert_array_equal(transform(5, 2.0, 2.0), least_squares(5, 2.0, 2.0))
+    np.testing.assert_array_equal(dispersion_matrix(5, 2.0, 2.0), least_squares(5, 2.0, 2.0))
 
 
 # Weights as hosts see them.
@@ -208,7 +201,7 @@ def direct(weight, bias, x, kernel, factors, stride=1):
 @pytest.mark.parametrize("stride", (1, 2))
 def test_a_dispersed_convolution_is_its_definition(kernel, factors, stride):
     module, x = plain_convolution(stride), seeded(2, 6, 7, 10)
-    seen = seen_weight(module, module, x)
+    seen = effective_weight(module, module, x)
     assert not seen.costly and torch.equal(seen.weight, module.weight)
     out = dispersed(x, seen, kernel, factors, module.stride)
     torch.testing.assert_close(out, direct(module.weight, module.bias, x, kernel, factors, stride), rtol=1e-4, atol=1e-4)
@@ -217,9 +210,9 @@ def test_a_dispersed_convolution_is_its_definition(kernel, factors, stride):
 @pytest.mark.parametrize("size", [(8, 12), (3, 2), (9, 7)])
 def test_a_torus_stays_one(size):
     module, x = plain_convolution(mode="circular"), seeded(1, 6, *size)
-    seen = seen_weight(module, module, x)
-    out = dispersed(x, seen, 5, (4.0, 2.0), wraps=True)
-    rolled = dispersed(x.roll((1, 1), (2, 3)), seen, 5, (4.0, 2.0), wraps=True)
+    seen = effective_weight(module, module, x)
+    out = dispersed(x, seen, 5, (4.0, 2.0), circular=True)
+    rolled = dispersed(x.roll((1, 1), (2, 3)), seen, 5, (4.0, 2.0), circular=True)
     torch.testing.assert_close(rolled, out.roll((1, 1), (2, 3)), rtol=1e-4, atol=1e-4)
     x = x.repeat(1, 1, 5, 5)
     middle = dispersed(x, seen, 5, (4.0, 2.0))[..., 2 * size[0] : 3 * size[0], 2 * size[1] : 3 * size[1]]
@@ -239,7 +232,7 @@ def test_lora_that_a_host_writes_into_the_weight_on_the_way():
             applied.append(True)
         return module(maps)
 
-    seen = seen_weight(host, module, x)
+    seen = effective_weight(host, module, x)
     assert torch.equal(seen.weight, expected) and not seen.costly
 
 
@@ -247,7 +240,7 @@ def test_lora_that_a_host_writes_into_the_weight_on_the_way():
 def test_lora_beside_the_weight(strength):
     module, lora, x = plain_convolution(), plain_convolution(channels=(6, 4)), seeded(1, 6, 5, 5)
     lora.weight.data = strength * lora.weight.flip(0)
-    seen = seen_weight(lambda maps: module(maps) + lora(maps), module, x)
+    seen = effective_weight(lambda maps: module(maps) + lora(maps), module, x)
     assert seen.costly
     torch.testing.assert_close(seen.weight, module.weight + lora.weight, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(seen.bias, module.bias + lora.bias)
@@ -258,12 +251,12 @@ def test_packed_weights_are_read_off(mode):
     module, x = plain_convolution(mode=mode), seeded(1, 6, 5, 5)
     host = plain_convolution(mode=mode)
     module.weight = nn.Parameter(torch.zeros(3, 7, dtype=torch.uint8), requires_grad=False)
-    seen = seen_weight(host, module, x)
+    seen = effective_weight(host, module, x)
     assert seen.costly
     torch.testing.assert_close(seen.weight, host.weight, rtol=1e-5, atol=1e-5)
     strided = plain_convolution(stride=2)
     strided.weight = module.weight
-    assert seen_weight(plain_convolution(stride=2), strided, x) is None
+    assert effective_weight(plain_convolution(stride=2), strided, x) is None
 
 
 @pytest.mark.parametrize("kept, inner", [(torch.float8_e4m3fn, torch.float32), (torch.float8_e4m3fn, torch.bfloat16)])
@@ -278,7 +271,7 @@ def test_fp8_that_a_host_casts_for_the_call(kept, inner):
         module.to(kept)
         return out
 
-    seen = seen_weight(host, module, x)
+    seen = effective_weight(host, module, x)
     assert not seen.costly and seen.weight.dtype == inner and torch.equal(seen.weight, module.weight.to(inner))
     assert module.weight.dtype == kept
     assert dispersed(x, seen, 5, (2.0, 2.0)).dtype == inner
@@ -286,9 +279,9 @@ def test_fp8_that_a_host_casts_for_the_call(kept, inner):
 
 def test_autocast():
     module, x = plain_convolution(), seeded(1, 6, 9, 9)
-    single = dispersed(x, seen_weight(module, module, x), 5, (2.0, 2.0))
+    single = dispersed(x, effective_weight(module, module, x), 5, (2.0, 2.0))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        seen = seen_weight(module, module, x)
+        seen = effective_weight(module, module, x)
         half = dispersed(x, seen, 5, (2.0, 2.0))
     assert half.dtype == torch.bfloat16 and not seen.costly
     assert (half.float() - single).abs().mean() < 0.02 * single.abs().mean()

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lib_unetmod.parts.maps.low_frequencies import highest, scaled_frequencies
+from lib_unetmod.parts.maps.low_frequencies import fourier_filter, highest
 
 SIZES = [(1, 1), (1, 7), (9, 1), (1, 2), (2, 2), (3, 2), (3, 5), (8, 8), (9, 40), (17, 24), (33, 4), (64, 64)]
 CUTOFFS = (0.0, 0.05, 0.3, 0.5, 0.77, 1.0)
@@ -33,28 +33,28 @@ def noise(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
 @pytest.mark.parametrize("low, high", [(0.2, 1.0), (-0.7, 1.3), (1.0, 0.0)])
 def test_is_the_fourier_filter_to_rounding(size, cutoff, low, high):
     x = noise(2, 3, *size)
-    torch.testing.assert_close(scaled_frequencies(x, low, high, cutoff), by_fft(x, low, high, cutoff), rtol=0, atol=1e-13)
+    torch.testing.assert_close(fourier_filter(x, low, high, cutoff), by_fft(x, low, high, cutoff), rtol=0, atol=1e-13)
 
 
 @pytest.mark.parametrize("cutoff", (0.0, 0.4))
 @pytest.mark.parametrize("dtype, eps", [(torch.float32, 0), (torch.bfloat16, 2**-8), (torch.float16, 2**-11)])
 def test_in_lower_precision_only_the_result_is_rounded(dtype, eps, cutoff):
     x = noise(2, 5, 40, 24, dtype=dtype) + 3
-    out, exact = scaled_frequencies(x, 0.2, 1.1, cutoff), by_fft(x, 0.2, 1.1, cutoff)
+    out, exact = fourier_filter(x, 0.2, 1.1, cutoff), by_fft(x, 0.2, 1.1, cutoff)
     assert out.dtype == dtype
     assert ((out.double() - exact).abs() <= eps * exact.abs() + 1e-5).all()
 
 
 def test_nothing_overflows_in_half_precision():
     x = torch.full((1, 2, 64, 64), 60000.0, dtype=torch.float16)
-    torch.testing.assert_close(scaled_frequencies(x, 0.5), torch.full_like(x, 30000))
+    torch.testing.assert_close(fourier_filter(x, 0.5), torch.full_like(x, 30000))
 
 
 def test_autocast_takes_no_precision_away():
     x = noise(2, 5, 24, 24, dtype=torch.float32)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(scaled_frequencies(x, 0.2), scaled_frequencies(x, 0.2).float())
-        out = scaled_frequencies(x, 0.2)
+        assert torch.equal(fourier_filter(x, 0.2), fourier_filter(x, 0.2).float())
+        out = fourier_filter(x, 0.2)
     torch.testing.assert_close(out, by_fft(x, 0.2, 1.0, 0.0).float(), rtol=1e-5, atol=1e-6)
 
 
@@ -69,7 +69,7 @@ def test_waves_keep_the_share_that_the_box_has_of_them(size):
     for (u, v), share in {
         (0, 0): 1, (1, 0): 0.5, (0, 1): 0.5, (1, 1): 0.5, (1, -1): 0, (2, 0): 0, (0, 2): 0, (2, 1): 0
     }.items():  # fmt: skip
-        inside = scaled_frequencies(wave(u, v), low=1, high=0)
+        inside = fourier_filter(wave(u, v), low=1, high=0)
         torch.testing.assert_close(inside, share * wave(u, v), rtol=0, atol=1e-13)
 
 
@@ -91,8 +91,8 @@ def test_the_box_by_hand(size, by_cutoff):
 @pytest.mark.parametrize("cutoff", (0.0, 0.6))
 def test_moves_with_the_map_on_a_torus(cutoff):
     x = noise(1, 3, 12, 9)
-    rolled = scaled_frequencies(x.roll((5, 2), (2, 3)), 0.2, 1.2, cutoff)
-    torch.testing.assert_close(rolled, scaled_frequencies(x, 0.2, 1.2, cutoff).roll((5, 2), (2, 3)))
+    rolled = fourier_filter(x.roll((5, 2), (2, 3)), 0.2, 1.2, cutoff)
+    torch.testing.assert_close(rolled, fourier_filter(x, 0.2, 1.2, cutoff).roll((5, 2), (2, 3)))
 
 
 @pytest.mark.parametrize("layout", ("slice", "channels_last", "transposed"))
@@ -103,19 +103,19 @@ def test_any_layout_in_memory_and_never_in_place(layout):
         "channels_last": x.to(memory_format=torch.channels_last),
         "transposed": x.transpose(2, 3).contiguous().transpose(2, 3),
     }[layout]
-    out = scaled_frequencies(given, 0.2, 1.2, 0.3)
+    out = fourier_filter(given, 0.2, 1.2, 0.3)
     torch.testing.assert_close(out, by_fft(x, 0.2, 1.2, 0.3))
     assert torch.equal(given, x) and out.data_ptr() != given.data_ptr()
-    assert scaled_frequencies(given, 1.0).data_ptr() != given.data_ptr()
+    assert fourier_filter(given, 1.0).data_ptr() != given.data_ptr()
 
 
 def test_what_was_cached_under_inference_mode_serves_gradients_too():
     x = noise(1, 2, 11, 13)
     with torch.inference_mode():
-        expected = scaled_frequencies(x, 0.2)
+        expected = fourier_filter(x, 0.2)
     with torch.enable_grad():
         x.requires_grad_()
-        out = scaled_frequencies(x, 0.2)
+        out = fourier_filter(x, 0.2)
         out.sum().backward()
     # The sum is the lowest frequency alone.
     torch.testing.assert_close(x.grad, torch.full_like(x, 0.2))

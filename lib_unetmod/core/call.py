@@ -1,0 +1,119 @@
+"""What a host says of its calls of the U-Net: one value, made in one place a host, and what the rows of a batch are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Rows:
+    """How the rows of a call's batch belong together. Calls of another batch size are not described.
+
+    Attributes:
+        conditional_of: (B,) for each row the row that holds the same picture's conditional input; a conditional row is its
+            own.
+    """
+
+    conditional_of: tuple[int, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.conditional_of)
+
+    @cached_property
+    def conditional(self) -> tuple[int, ...]:
+        """Numbers of the C conditional rows, ascending."""
+        return tuple(sorted(set(self.conditional_of)))
+
+    @cached_property
+    def unconditional(self) -> tuple[int, ...]:
+        """Numbers of the U other rows, ascending."""
+        return tuple(row for row, of in enumerate(self.conditional_of) if row != of)
+
+    @property
+    def conditional_of_unconditional(self) -> tuple[int, ...]:
+        """(U,) for each unconditional row the conditional one of its picture."""
+        return tuple(self.conditional_of[row] for row in self.unconditional)
+
+    @property
+    def in_pairs(self) -> bool:
+        """Whether each conditional row has one unconditional row, and the other way round."""
+        others = self.conditional_of_unconditional
+        return 2 * len(others) == len(self) and len(set(others)) == len(others)
+
+    @property
+    def signs(self) -> tuple[int, ...]:
+        """(B,) 1 for conditional rows, -1 for the others."""
+        return tuple(1 if row == of else -1 for row, of in enumerate(self.conditional_of))
+
+    def take(self, value: Any) -> Any:
+        """The conditional rows of a tensor (B, ...): a view where they are neighbours. Anything else stays as it is."""
+        if isinstance(value, list):
+            return [self.take(one) for one in value]
+        if not self.are_of(value):
+            return value
+        first, last = self.conditional[0], self.conditional[-1]
+        if last - first == len(self.conditional) - 1:
+            return value[first : last + 1]
+        return _rows_of(value, self.conditional)
+
+    def fill(self, computed: Tensor) -> Tensor:
+        """(C, ...), of the conditional rows -> (B, ...), a fresh tensor: each row gets its conditional row's."""
+        places = {row: place for place, row in enumerate(self.conditional)}
+        return _rows_of(computed, [places[of] for of in self.conditional_of])
+
+    def take_unconditional(self, value: Tensor) -> Tensor:
+        """(B, ...) -> (U, ...), a tensor of its own."""
+        return _rows_of(value, self.unconditional)
+
+    def are_of(self, value: Any) -> bool:
+        """Whether `value` is a tensor with an entry for each row."""
+        return isinstance(value, Tensor) and value.ndim > 0 and value.shape[0] == len(self)
+
+
+def _rows_of(value: Tensor, numbers: Sequence[int]) -> Tensor:
+    # Not by an index tensor, which would lose the channels-last layout and have to be sent to the device.
+    return torch.cat([value[number : number + 1] for number in numbers])
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """Classifier-free guidance: its scale, and which rows it joins.
+
+    Attributes:
+        scale: of classifier-free guidance; at 1 the unconditional rows do not count.
+        rows: how the rows of a call belong together; a tuple stands for `Rows` of it.
+        reason: where the host cannot tell the rows, why, as a sentence for the user.
+    """
+
+    scale: float
+    rows: Rows = Rows()
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.rows, Rows):
+            object.__setattr__(self, "rows", Rows(tuple(self.rows)))
+
+
+@dataclass(frozen=True)
+class HostCall:
+    """What a host says of its next calls of the U-Net.
+
+    Attributes:
+        guidance: of these calls, None where nothing is known.
+        prediction: what the U-Net predicts: "eps", the noise, or "v".
+        pass_name: "first", "hires" or "img2img".
+        last_pass: whether what this pass draws is the picture, and not what another pass begins with.
+        seed: the picture's, from which methods that draw at random take their generators.
+    """
+
+    guidance: Guidance | None = None
+    prediction: str = "eps"
+    pass_name: str = "first"
+    last_pass: bool = True
+    seed: int = 0
