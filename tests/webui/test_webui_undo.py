@@ -9,14 +9,15 @@ import pytest
 import torch
 import webui_stubs
 from contract import snapshot
-from unets import fresh
-from webui_stubs import ENTRY, SKIP, VAE, P, generate, loaded, sd_unet, shared
+from unets import fresh, inputs
+from webui_stubs import ENTRY, SKIP, VAE, P, denoiser_params, generate, loaded, sd_unet, shared
 
 from lib_unetmod import what_is_on
 from lib_unetmod.core.call import Guidance
 from lib_unetmod.core.depth import Depth
 from lib_unetmod.core.patching import Edit
 from lib_unetmod.core.registry import method
+from lib_unetmod.core.run import Run
 from lib_unetmod.settings.selection import INFOTEXT_NOTE
 from lib_unetmod.webui import api, sampling, settings
 
@@ -289,3 +290,39 @@ def test_decodes_inside_for_methods_that_act_on_the_autoencoder(sd1, probe):
 def test_decodes_nothing_for_other_methods(sd1, probe):
     out = generate(Keeping(probe, vae=False).p(sd1), {"probe": {"factor": 2}})
     assert isinstance(out, torch.Tensor)
+
+
+class Decoding(P):
+    """A `p` whose sampler runs as the WebUI's does, and which says what is kept when its latents would be decoded."""
+
+    def sample(self):
+        self.kept, results = [], []
+        for is_hr_pass in (False, True):
+            self.is_hr_pass = is_hr_pass
+            self.sampler = type("Sampler", (), {"launch_sampling": lambda sampler, steps, run: run()})()
+            sampling.begin_pass(self)
+            results.append(self.sampler.launch_sampling(2, self._evaluated))
+            self.kept.append(sampling._current.run._ledger.bytes_held)
+            assert "launch_sampling" not in vars(self.sampler)
+        return results[-1]
+
+    def _evaluated(self):
+        shared.sd_model = loaded(self.unets[0])
+        for timestep in (900, 880):
+            sampling.on_cfg_denoiser(denoiser_params())
+            out = self.unets[0](**inputs(self.family, timestep=timestep))
+        self.most = sampling._current.run._ledger.bytes_held
+        return out
+
+
+def test_caches_are_let_go_before_each_pass_is_decoded(sd1):
+    p = Decoding([sd1])
+    generate(p, {"encoder_reuse": {"interval": 2, "reach": 1}})
+    assert p.kept == [0, 0] and p.most > 0
+
+
+def test_methods_are_asked_and_not_installed_to_learn_whether_they_can_be_used(sd1, monkeypatch):
+    entered, enter = [], Run._enter
+    monkeypatch.setattr(Run, "_enter", lambda run: (entered.append(run.methods), enter(run))[1])
+    generate(P([sd1], steps=1), {"skip_blocks": {"middle": True}, "free_u": {}})
+    assert entered == [("free_u", "skip_blocks")]

@@ -12,8 +12,9 @@ Searching every third evaluation moved the small checkpoint's prediction no furt
 13.5 % of its size over 20 steps); one search for all layers of a side moved it by 16.5 %, one for all layers by 19.8 %. So
 by default each layer has a search of its own, and keeps it for three evaluations.
 
-The tokens are those that enter a transformer layer. Inside HyperTile's tiles each tile is searched by itself. Where another
-extension gives self-attention keys of its own (ControlNet's reference), only the queries are merged.
+The tokens are those that enter a transformer layer. Inside HyperTile's tiles each tile is searched by itself, and a search
+serves later evaluations in which the tiles lie as they did. Where another extension gives self-attention keys of its own
+(ControlNet's reference), only the queries are merged.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from ...core.state import PerTraversal
 from ...core.tables import sent
 from ...core.unet_map import Block, UNetMap
 from ...core.upcoming_picture import Idle, UpcomingPass
-from ...parts.attention.tokens import map_size, note_map_size
+from ...parts.attention.tokens import TokenMap, map_size, note_map_size, token_map
 
 #: Similarities held at one time, 64 MB of float32: the whole matrix of a 128x128 map would be 200 MB a row.
 SIMILARITIES_AT_ONCE = 2**24
@@ -346,8 +347,8 @@ class _Merging:
 
     def _matching_for(self, x: Tensor) -> Matching | None:
         """The matching for tokens `x` (B, N, C), of the layer's map or of tiles of it; None where nothing is merged."""
-        entered = self._entered.get()
-        height, width = size = map_size(self.run)
+        entered, seen = self._entered.get(), token_map(self.run)
+        height, width = size = seen.size
         picture = self.run.target
         if self.config.stands_aside(picture.height, picture.width):
             return None
@@ -355,24 +356,24 @@ class _Merging:
             self.run.note("Token merging stood aside: something else has changed the number of tokens before it.")
             return None
         if size != entered.size or x.shape[:2] != entered.tokens.shape[:2]:
-            return self._search(x, size, entered.sharers)
-        return self._shared(entered)
+            # Tiles that are cut alike share a search as whole maps do; whose tiles they are may not be known.
+            return self._shared(x, seen, entered.sharers) if seen.piece else self._search(x, size, entered.sharers)
+        return self._shared(entered.tokens, TokenMap(size), entered.sharers)
 
-    def _shared(self, entered: _Entered) -> Matching | None:
-        tokens, made = entered.tokens, self._made.get()
-        key = (entered.sharers, entered.size, tokens.shape[:2], tokens.dtype, tokens.device)
+    def _shared(self, tokens: Tensor, seen: TokenMap, sharers: str) -> Matching | None:
+        made, key = self._made.get(), (sharers, seen, tokens.shape[:2], tokens.dtype, tokens.device)
         if key not in made:
-            made[key] = self._kept_or_searched(key, entered)
+            made[key] = self._kept_or_searched(key, tokens, seen.size, sharers)
         return made[key]
 
-    def _kept_or_searched(self, key: Hashable, entered: _Entered) -> Matching | None:
+    def _kept_or_searched(self, key: Hashable, tokens: Tensor, size: Size, sharers: str) -> Matching | None:
         kept = self._kept.get() if self.config.refresh > 1 else None
         now = self.run.clock.evaluation
         if kept is not None:
             kept.drop_older_than(now - self.config.refresh + 1)
             if key in kept.made:
                 return kept.made[key][1]
-        found = self._search(entered.tokens, entered.size, entered.sharers)
+        found = self._search(tokens, size, sharers)
         if kept is not None and found is not None:
             kept.made[key] = (now, found)
             self._kept.count()

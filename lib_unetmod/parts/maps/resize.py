@@ -22,9 +22,17 @@ def resize(x: Tensor, size: Size, method: str = "bicubic", circular: bool = Fals
     """
     if size == size_of(x):
         return x.clone()
-    # Not every device interpolates half precision, and bicubic weights lose too much in it.
-    wide = x if x.dtype in (torch.float32, torch.float64) else x.float()
+    wide = x if _keeps_precision(method, x.dtype, x.device.type) else x.float()
     return (_on_torus(wide, size, method) if circular else _interpolated(wide, size, method)).to(x.dtype)
+
+
+def _keeps_precision(method: str, dtype: torch.dtype, device: str) -> bool:
+    """Whether maps of this dtype are interpolated as they are.
+
+    Not every device interpolates half precision, and bicubic weights lose too much in it; "nearest" only moves numbers.
+    """
+    moves = method in ("nearest", "as Upsample")
+    return dtype in (torch.float32, torch.float64) or (moves and dtype == torch.float16 and device == "cuda")
 
 
 def scaled(size: Size, y: float, x: float) -> Size:

@@ -14,9 +14,10 @@ from torch import nn
 from unets import FAMILIES, call, fresh, inputs
 
 from lib_unetmod import ConfigError, DeepCache, GuidanceInterval, TokenMerging, inspect_unet, modified, what_is_on
-from lib_unetmod.core.call import Guidance
+from lib_unetmod.core.call import Guidance, Rows
 from lib_unetmod.core.target import Target
 from lib_unetmod.methods.resolution.scale_crafter import ScaleCrafter, _as_seen, conv_sites
+from lib_unetmod.parts.blocks import extra_rows
 
 NEUTRAL = ScaleCrafter(auto=False, dilation=1)
 CONTRACT = [
@@ -332,6 +333,48 @@ def test_it_stands_aside_for_controlnets_reference_and_patches_of_attention():
     expected, _ = guided(unet, TWICE, step, forward=patched)
     out, notes = guided(unet, DAMPED, step, forward=patched)
     assert torch.equal(out, expected) and "take rows by their place" in notes[0]
+
+
+def test_rows_that_were_left_out_are_no_reason_for_a_note():
+    unet, step = fresh("sd1"), inputs("sd1")
+    with modified(unet, [DAMPED, GuidanceInterval()]) as run:
+        run.guidance = Guidance(1.0, (0, 0))
+        call(unet, step)
+    assert run.notes == []
+
+
+def test_a_unet_that_does_not_end_in_layers_cannot_be_damped():
+    unet = fresh("sd1")
+    del unet.out
+    with pytest.raises(ConfigError, match=r"^Noise-damped guidance is not for this U-Net.*switch it off\.$"):
+        modified(unet, [DAMPED]).__enter__()
+    assert what_is_on(unet) == {}
+
+
+def test_what_every_layer_is_given_is_joined_once(monkeypatch):
+    """The embedding and the prompt, that is, beside each layer's own map."""
+    joined, concatenate = [], torch.cat
+
+    def noting(tensors, *args, **kwargs):
+        tensors = list(tensors)
+        if len(tensors) == 2 and len(tensors[0]) == 2 and len(tensors[1]) == 1:
+            joined.append(tensors[0].data_ptr())
+        return concatenate(tensors, *args, **kwargs)
+
+    unet, step, embedded = fresh("sd1"), inputs("sd1"), []
+    unet.time_embed.register_forward_hook(lambda _, args, out: embedded.append(out))
+    monkeypatch.setattr(extra_rows.torch, "cat", noting)
+    guided(unet, DAMPED, step)
+    assert [joined.count(given.data_ptr()) for given in (step["context"], *embedded)] == [1, 1]
+
+
+def test_what_a_host_changes_in_place_is_joined_again():
+    given = torch.zeros(2, 3)
+    rows = extra_rows.Companions(Rows((0, 0)), None, given, given)
+    first = rows.joined(given)
+    assert rows.joined(given) is first and first.shape == (3, 3)
+    given += 1
+    assert torch.equal(rows.joined(given), torch.ones(3, 3))
 
 
 @families

@@ -13,7 +13,7 @@ from torch import nn
 from unets import ATTENTIONS, call, fresh, inputs, sd1
 
 from benchmarks.twins import call_twin, diffusers_twin
-from lib_unetmod import ConfigError, TokenMerging, inspect_unet, modified
+from lib_unetmod import ConfigError, HyperTile, TokenMerging, inspect_unet, modified
 from lib_unetmod.methods.speed import token_merging
 from lib_unetmod.methods.speed.token_merging import Matching, destinations, match, mean_of_members, nearest_destinations
 from lib_unetmod.parts.attention.tokens import with_map_size
@@ -458,6 +458,38 @@ def test_tiles_are_searched_by_themselves(monkeypatch):
         call(unet, inputs("sd1", batch=1, height=8, width=8))
     matching = match(box["tiles"], destinations((4, 4), (2, 2), None), 8)
     torch.testing.assert_close(box["out"], 2 * matching.unmerge(matching.merge(box["tiles"])))
+
+
+@pytest.mark.parametrize(
+    "share, refresh, variations, expected",
+    [
+        ("block", 1, 1, 15),  # five layers, three evaluations
+        ("block", 3, 1, 5),
+        ("walk", 3, 1, 1),
+        ("walk", 1, 1, 3),
+        ("side", 3, 1, 2),
+    ],
+)
+def test_tiles_that_lie_alike_share_a_search(monkeypatch, share, refresh, variations, expected):
+    """Four tiles of equal size are one batch, so that an attention makes one search for them."""
+    tiles = HyperTile(tile=64, variations=variations)
+    real, count, unet = token_merging.match, [], fresh("sd1")
+    monkeypatch.setattr(token_merging, "match", lambda *args: count.append(args[0].shape) or real(*args))
+    with modified(unet, [TokenMerging(share=share, refresh=refresh), tiles]) as run:
+        for timestep in (900, 880, 860):
+            run.new_evaluation()
+            call(unet, inputs("sd1", timestep=timestep))
+    assert len(count) == expected and {shape[:2] for shape in count} == {(2 * 4, 64)}
+
+
+def test_tiles_that_lie_elsewhere_are_searched_anew(monkeypatch):
+    count, real, unet = [], token_merging.match, fresh("sd1")
+    monkeypatch.setattr(token_merging, "match", lambda *args: count.append(1) or real(*args))
+    with modified(unet, [TokenMerging(refresh=3, share="walk"), HyperTile(tile=64, variations=1, shift=True)]) as run:
+        for timestep in (900, 880, 860):
+            run.new_evaluation()
+            call(unet, inputs("sd1", timestep=timestep))
+    assert len(count) == 1 + 4  # the third evaluation has the first one's tiles; shifted ones are of four sizes
 
 
 @pytest.mark.parametrize("bank", (False, True))
