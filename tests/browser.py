@@ -128,12 +128,12 @@ _FAULTS = r"""
         return known.get(color);
     };
     const over = ([r, g, b, a], under) => [r, g, b].map((c, i) => c * a + under[i] * (1 - a));
+    const COLORS = /(rgba?|color|oklab|oklch)\([^()]*\)/g;
     const grounds = (e) => {
         const layers = [];
         for (let around = e; around; around = around.parentElement) {
             const style = getComputedStyle(around);
-            const image = style.backgroundImage;
-            const stops = /gradient/.test(image) ? image.match(/(rgba?|color|oklab|oklch)\([^()]*\)/g) || [] : [];
+            const stops = (/gradient/.test(style.backgroundImage) && style.backgroundImage.match(COLORS)) || [];
             layers.unshift(stops.length ? stops.map(rgba) : [rgba(style.backgroundColor)]);
         }
         const dark = document.body.classList.contains("dark");
@@ -161,8 +161,8 @@ _FAULTS = r"""
             found.push(`contrast ${least.toFixed(2)} of ${what}${name(e)}`);
         }
     };
-    const written = fields.filter((e) => !e.matches("[type=range], [type=checkbox], [type=radio], [type=file]"));
-    for (const e of [...worded, ...written]) {
+    const drawn = "[type=range], [type=checkbox], [type=radio], [type=file]";
+    for (const e of [...worded, ...fields.filter((e) => !e.matches(drawn))]) {
         const style = getComputedStyle(e);
         const filled = style.webkitTextFillColor;
         if (rgba(filled)[3] > 0 && !e.disabled && (ownText(e) || e.value)) {
@@ -194,9 +194,8 @@ _BEATEN = r"""
         return document.querySelector(`.${rule.containerName}`).getBoundingClientRect().width <= most;
     };
     const holds = (rule) =>
-        rule instanceof CSSMediaRule
-            ? matchMedia(rule.conditionText).matches
-            : rule instanceof CSSContainerRule && narrow(rule);
+        rule instanceof CSSMediaRule ? matchMedia(rule.conditionText).matches
+        : rule instanceof CSSContainerRule && narrow(rule);
     const rules = (list) => [...list].flatMap((rule) =>
         rule instanceof CSSStyleRule ? [rule] : holds(rule) ? rules(rule.cssRules) : []);
     const wanted = new Map();

@@ -15,8 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 import gradio as gr  # noqa: E402
@@ -25,6 +24,7 @@ from lib_unetmod.settings.presets import Presets  # noqa: E402
 from lib_unetmod.webui.defaults_row import DefaultsRow  # noqa: E402
 from lib_unetmod.webui.panel import Panel  # noqa: E402
 
+ROOT = Path(__file__).resolve().parent.parent
 #: Plain names: gradio would fetch a font of its own choice from the network.
 FONTS = {"font": ["Source Sans Pro", "ui-sans-serif", "system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
 

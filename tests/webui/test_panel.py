@@ -120,11 +120,18 @@ def test_knobs_stand_where_their_toggle_hides_them(version: str) -> None:
     for method in METHODS.values():
         assert nesting[method.name] == ["unetmod", "unetmod-accordion", "unetmod-method", "unetmod-head"]
         for knob in knobs(method.config):
-            row = ["unetmod-shared"] if knob.name in SHARED_KNOBS else ["unetmod-more"] * knob.rarely + ["unetmod-own"]
+            folded = ["unetmod-folds", "unetmod-more"] * (knob.rarely or knob.name in SHARED_KNOBS)
+            row = [*folded, "unetmod-shared" if knob.name in SHARED_KNOBS else "unetmod-own"]
             expected = ["unetmod", "unetmod-accordion", "unetmod-method", "unetmod-knobs", *row]
             assert nesting[f"{method.name}.{knob.name}"] == expected
     style = (Path(__file__).parents[2] / "style.css").read_text()
-    assert ".unetmod-method:not(:has(.unetmod-toggle input:checked)) > .unetmod-knobs {\n    display: none;" in style
+    rules = {
+        part.strip(): body
+        for head, _, body in (rule.partition("{") for rule in style.split("}"))
+        for part in head.split(",\n")
+    }
+    hidden = ".unetmod.unetmod .unetmod-method:not(:has(.unetmod-toggle input:checked)) > .unetmod-knobs"
+    assert "display: none" in rules[hidden]
 
 
 def test_order_is_switch_then_each_method_with_its_knobs_and_the_shared_ones(panel: Panel) -> None:

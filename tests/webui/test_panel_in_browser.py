@@ -87,8 +87,9 @@ class Page:
     def tick(self, *names: str) -> None:
         for name in names:
             self.tab.check(f"{self.id(name)} input")
-        chips = ".unetmod-summary .unetmod-chip span:not(.unetmod-off)"
-        chips = f"count => document.querySelectorAll('{chips}').length === count"
+        chips = (
+            "count => document.querySelectorAll('.unetmod-summary .unetmod-chip span:not(.unetmod-off)').length === count"
+        )
         self.tab.wait_for_function(chips, arg=self.tab.locator(".unetmod-toggle input:checked").count())
 
     def method(self, name: str) -> Any:
