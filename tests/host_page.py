@@ -18,11 +18,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
-import gradio as gr  # noqa: E402
+import gradio as gr
 
-from lib_unetmod.settings.presets import Presets  # noqa: E402
-from lib_unetmod.webui.defaults_row import DefaultsRow  # noqa: E402
-from lib_unetmod.webui.panel import Panel  # noqa: E402
+from lib_unetmod.settings.presets import Presets
+from lib_unetmod.webui.defaults_row import DefaultsRow
+from lib_unetmod.webui.panel import Panel
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Plain names: gradio would fetch a font of its own choice from the network.
