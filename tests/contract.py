@@ -36,6 +36,18 @@ def contract_configs(others_slow: bool = False) -> list:
     return params
 
 
+def contract_cases(others_slow: bool = False) -> list:
+    """A parameter for each config and family: a method's first config in both, its others in turn; the rest is slow."""
+    params = []
+    for config in contract_configs(others_slow):
+        number = int(config.id.rpartition("-")[2])
+        for place, family in enumerate(("sd1", "sdxl")):
+            out_of_turn = number and (number + place) % 2 == 0
+            marks = [*config.marks, *([pytest.mark.slow] if out_of_turn else [])]
+            params.append(pytest.param(*config.values, family, id=f"{config.id}-{family}", marks=marks))
+    return params
+
+
 def tests_of(name: str) -> ModuleType:
     """The test file of a method, which lies as the method's own file does."""
     return import_module(f"tests.methods.{METHODS[name].group}.test_{name}")

@@ -10,7 +10,7 @@ from functools import cache
 
 import pytest
 import torch
-from contract import contract_configs, neutral, resizes, snapshot
+from contract import contract_cases, contract_configs, neutral, resizes, snapshot
 from hosts import HOSTS, residuals
 from torch import nn
 from unets import FAMILIES, call, fresh, inputs
@@ -18,8 +18,8 @@ from unets import FAMILIES, call, fresh, inputs
 from lib_unetmod import ConfigError, inspect_unet, modified, what_is_on
 
 configs = pytest.mark.parametrize("config", contract_configs())
-first_configs = pytest.mark.parametrize("config", contract_configs(others_slow=True))
-families = pytest.mark.parametrize("family", ("sd1", "sdxl"))
+cases = pytest.mark.parametrize("config, family", contract_cases())
+first_cases = pytest.mark.parametrize("config, family", contract_cases(others_slow=True))
 
 
 def shared(family):
@@ -64,8 +64,7 @@ def assert_close(a, b):
 # Neutral, on, off, undone.
 
 
-@configs
-@families
+@cases
 def test_neutral_settings_leave_the_unet_untouched(config, family):
     unet, step = shared(family), inputs(family)
     plain, before = call(unet, step), snapshot(unet)
@@ -77,8 +76,7 @@ def test_neutral_settings_leave_the_unet_untouched(config, family):
             assert torch.equal(call(unet, step), plain)
 
 
-@configs
-@families
+@cases
 def test_acts_inside_and_leaves_no_trace_outside(config, family):
     unet, step = shared(family), inputs(family)
     plain, before = call(unet, step), snapshot(unet)
@@ -90,8 +88,7 @@ def test_acts_inside_and_leaves_no_trace_outside(config, family):
     assert torch.equal(call(unet, step), plain)
 
 
-@first_configs
-@families
+@first_cases
 @pytest.mark.parametrize("where", ("in.1", "mid", "out.8"))
 @pytest.mark.parametrize("error", (RuntimeError, KeyboardInterrupt))
 def test_an_exception_inside_a_block_leaves_no_trace(config, family, where, error):
@@ -110,8 +107,7 @@ def test_an_exception_inside_a_block_leaves_no_trace(config, family, where, erro
     assert torch.equal(evaluate(unet, config, [step])[0], evaluate(shared(family), config, [step])[0])
 
 
-@configs
-@families
+@cases
 def test_two_runs_in_a_row_are_equal(config, family):
     unet = shared(family)
     steps = [inputs(family, seed=i, timestep=t) for i, t in enumerate((900, 500, 100))]
@@ -119,8 +115,7 @@ def test_two_runs_in_a_row_are_equal(config, family):
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-@configs
-@families
+@cases
 def test_nothing_keeps_a_unet_that_its_host_has_let_go(config, family):
     unet = fresh(family)
     evaluate(unet, config, [inputs(family)])
@@ -130,8 +125,7 @@ def test_nothing_keeps_a_unet_that_its_host_has_let_go(config, family):
     assert gone() is None
 
 
-@configs
-@families
+@cases
 def test_the_same_method_twice_is_refused_before_anything_is_touched(config, family):
     unet = shared(family)
     before = snapshot(unet)
@@ -146,8 +140,7 @@ def test_the_same_method_twice_is_refused_before_anything_is_touched(config, fam
     assert snapshot(unet) == before
 
 
-@first_configs
-@families
+@first_cases
 @pytest.mark.parametrize("order", list(itertools.permutations("abc")))
 def test_runs_leave_in_any_order(config, family, order, probe):
     unet, step = fresh(family), inputs(family)
@@ -177,8 +170,7 @@ def test_runs_leave_in_any_order(config, family, order, probe):
     assert snapshot(unet) == before
 
 
-@first_configs
-@families
+@first_cases
 @pytest.mark.parametrize("on_first", ("foreign", "ours"))
 @pytest.mark.parametrize("off_first", ("foreign", "ours"))
 def test_lives_with_a_foreign_wrapper(config, family, on_first, off_first):
@@ -223,8 +215,7 @@ def test_lives_with_a_foreign_wrapper(config, family, on_first, off_first):
 # How samplers and hosts call.
 
 
-@configs
-@families
+@cases
 def test_cond_and_uncond_in_one_batch_equal_two_calls(config, family):
     steps = [inputs(family, batch=2, seed=i, timestep=t) for i, t in enumerate((900, 700, 700, 300))]
     together = evaluate(shared(family), config, steps)
@@ -233,8 +224,7 @@ def test_cond_and_uncond_in_one_batch_equal_two_calls(config, family):
         assert_close(torch.cat(apart[2 * step : 2 * step + 2]), whole)
 
 
-@configs
-@families
+@cases
 def test_token_lengths_may_differ_and_uncond_may_be_left_out(config, family):
     unet = shared(family)
     steps = [inputs(family, batch=2, seed=i, timestep=t) for i, t in enumerate((900, 500, 100))]
@@ -243,8 +233,7 @@ def test_token_lengths_may_differ_and_uncond_may_be_left_out(config, family):
         assert out.shape == step["x"].shape and out.isfinite().all()
 
 
-@configs
-@families
+@cases
 @pytest.mark.parametrize("timesteps", [(500,), (800, 200), (900, 600, 600, 300), (900, 800, 800, 700, 700, 600)])
 def test_few_evaluations_second_order_and_repeated_timesteps(config, family, timesteps):
     """Evaluations counted by the host and by changes of the timestep; each ends finite and as often as it began."""
@@ -261,8 +250,7 @@ def test_few_evaluations_second_order_and_repeated_timesteps(config, family, tim
         assert run.clock.evaluation == len(set(timesteps)) - 1
 
 
-@configs
-@families
+@cases
 def test_size_may_change_on_the_way(config, family):
     unet = shared(family)
     small = inputs(family, height=16, width=16, timestep=500)
@@ -273,8 +261,7 @@ def test_size_may_change_on_the_way(config, family):
     assert_close(results[2], results[0])
 
 
-@configs
-@families
+@cases
 def test_dtype_may_change_on_the_way(config, family):
     """Autocast begins and ends within a run: the layers' outputs are half as precise in between."""
     unet, step = shared(family), inputs(family)
@@ -300,8 +287,7 @@ def test_the_unet_may_be_exchanged_on_the_way(config):
     assert snapshot(new) == before[1]
 
 
-@configs
-@families
+@cases
 @pytest.mark.parametrize("batch", (1, 2, 3, 4))
 def test_any_batch(config, family, batch):
     steps = [inputs(family, batch=batch, height=8, width=16, seed=3)]
@@ -310,8 +296,7 @@ def test_any_batch(config, family, batch):
         assert_close(evaluate(shared(family), config, [rows(steps[0], row, row + 1)])[0][0], whole[row])
 
 
-@configs
-@families
+@cases
 @pytest.mark.parametrize(
     "size", [(17, 24), (9, 40), (16, 8), (8, 8), pytest.param((127, 77), marks=pytest.mark.slow)], ids=str
 )
@@ -323,8 +308,7 @@ def test_any_size(config, family, size):
     assert out.shape == plain.shape and out.isfinite().all() and not torch.equal(out, plain)
 
 
-@configs
-@families
+@cases
 def test_under_inference_mode_and_with_circular_padding(config, family):
     unet, step = fresh(family), inputs(family)
     expected = evaluate(unet, config, [step])[0]
@@ -344,8 +328,7 @@ def test_under_inference_mode_and_with_circular_padding(config, family):
 # When it acts.
 
 
-@configs
-@families
+@cases
 @pytest.mark.parametrize("start, end", [(0.0, 0.5), (0.5, 1.0), (0.25, 0.75), (0.0, 0.0), (1.0, 1.0), (0.0, 1.0)])
 def test_acts_in_its_window_only(config, family, start, end):
     unet, windowed = shared(family), replace(config, start=start, end=end)
@@ -398,8 +381,7 @@ def test_a_pass_may_begin_within_the_run(config):
 # Under the forwards that hosts bring.
 
 
-@configs
-@families
+@cases
 @pytest.mark.parametrize("name", HOSTS)
 def test_same_result_in_every_host(config, family, name):
     host = HOSTS[name]
@@ -418,8 +400,7 @@ def in_plain_ldm(config, family):
     return evaluate(shared(family), config, [inputs(family, seed=i, timestep=t) for i, t in enumerate((900, 500))])
 
 
-@configs
-@families
+@cases
 def test_same_result_in_every_host_with_control(config, family):
     """Residuals at every skip connection and the middle: hosts that add the same residuals must agree.
 
