@@ -40,6 +40,6 @@ def conflict(one: Config, other: Config) -> str:
     if not reason or one.neutral or other.neutral or not one.overlaps(other):
         return ""
     return (
-        f"{one.title} and {other.title} do not go together: {reason}; switch one of them off, or give them windows (start, "
-        "end) or passes that do not overlap."
+        f"{one.title} and {other.title} do not work together: {reason}. Use one, or give them ranges (Active from, Active "
+        "until) or passes that do not overlap."
     )

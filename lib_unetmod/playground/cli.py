@@ -98,7 +98,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.png")
     parser.add_argument("--set", action="append", default=[], metavar="METHOD.KNOB=VALUE", help="set a knob; see info")
     parser.add_argument("--negative", default="", metavar="TEXT", help="negative prompt")
-    parser.add_argument("--seed", type=_whole, default=defaults.seed, help="-1 draws one")
+    parser.add_argument("--seed", type=_whole, default=defaults.seed, help="-1 = random")
     parser.add_argument("--steps", type=_whole, default=defaults.steps, help="sampling steps")
     parser.add_argument("--sampler", default=defaults.sampler, help=" ".join(SAMPLERS))
     parser.add_argument("--cfg", type=float, default=defaults.cfg, help="CFG scale; 1 leaves the negative prompt out")

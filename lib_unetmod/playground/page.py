@@ -16,6 +16,8 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio i
 import gradio as gr
 from PIL import Image, UnidentifiedImageError
 from starlette.middleware import Middleware
+from starlette.routing import Mount
+from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..core.unet_map import inspect_unet
@@ -35,6 +37,8 @@ from .stopping import Drawings, Stopped
 
 _HERE = Path(__file__).parent
 _ROOT = _HERE.parent.parent
+#: What was measured, with its pictures: what the panel tells of it leads here.
+_DOCS = _ROOT / "docs"
 _STYLES = (_ROOT / "style.css", _HERE / "page.css")
 _SCRIPTS = (*sorted(_ROOT.glob("javascript/*.js")), _HERE / "page.js")
 # Plain names: gradio would fetch a font of its own choice from the network.
@@ -65,7 +69,12 @@ def build(model: SmallModel, presets: Path | None = None, first: Selection = FIR
     """
     known = model.tokenizer.number
     examples = [[prompt, seed] for prompt, seed in EXAMPLES if all(word in known for word in prompt.split())]
-    panel = Panel(lambda name: f"unetmod_{name.replace('.', '_')}", first, presets=Presets(presets or presets_folder()))
+    panel = Panel(
+        lambda name: f"unetmod_{name.replace('.', '_')}",
+        first,
+        presets=Presets(presets or presets_folder()),
+        docs_link=lambda page: f"docs/{page}" if (_DOCS / page).is_file() else None,
+    )
     panel.switch.value = bool(first)
     drawings = Drawings()
     with gr.Blocks(
@@ -154,7 +163,10 @@ def launch(page: gr.Blocks, host: str, port: int) -> None:
         quiet=True,
         show_error=True,
         prevent_thread_lock=True,
-        app_kwargs={"middleware": [Middleware(_OwnOriginOnly)]},
+        app_kwargs={
+            "middleware": [Middleware(_OwnOriginOnly)],
+            "routes": [Mount("/docs", StaticFiles(directory=_DOCS, check_dir=False))],
+        },
     )
 
 
@@ -293,10 +305,10 @@ def _prompts(examples: list[list[Any]]) -> tuple[gr.components.Component, ...]:
     """Prompt, negative prompt and seed, which stands in another area; an example sets prompt and seed."""
     first = examples[0] if examples else ["", 0]
     prompt = gr.Textbox(first[0], label=LABELS["prompt"], lines=1, max_lines=3, elem_id="prompt")
-    seed = gr.Number(first[1], label=f"{LABELS['seed']} (-1 draws one)", min_width=120, elem_id="seed", render=False)
+    seed = gr.Number(first[1], label=f"{LABELS['seed']} (-1 = random)", min_width=120, elem_id="seed", render=False)
     if examples:
         labels = [prompt for prompt, _ in examples]
-        gr.Examples(examples, [prompt, seed], example_labels=labels, label="It draws well", elem_id="examples")
+        gr.Examples(examples, [prompt, seed], example_labels=labels, label="Examples", elem_id="examples")
     negative = gr.Textbox("", label=LABELS["negative_prompt"], lines=1, max_lines=3, elem_id="negative")
     return prompt, negative, seed
 
@@ -379,4 +391,4 @@ def _report(
 def _why_nothing_acts(on: bool, ticked: bool) -> str:
     if not on:
         return "UNet Mod is off: tick it beside the seed, and a method under it, for the second picture."
-    return "The ticked methods are at values that change nothing." if ticked else "No method is ticked under UNet Mod."
+    return "The ticked methods change nothing at these values." if ticked else "No method is ticked under UNet Mod."

@@ -64,10 +64,10 @@ class Preset:
 #: pixels, half of SDXL's side.
 BUILT_IN: Mapping[str, tuple[Config, ...]] = {
     "Faster": (DeepCache(predictor="linear"),),
-    "Faster, few steps": (GuidanceInterval(), TokenDownsampling()),
+    "Fast (few steps)": (GuidanceInterval(), TokenDownsampling()),
     "Larger": (DeepShrink(), HiDiffusion(raunet=False)),
-    "Larger, few steps": (GuidanceInterval(), HiDiffusion()),
-    "Larger, SDXL Turbo": (
+    "Large, fast (few steps)": (GuidanceInterval(), HiDiffusion()),
+    "Large (SDXL Turbo)": (
         GuidanceInterval(),
         HiDiffusion(auto=False, above=0.65, conv_end=0, pool_block=4, pool_end=0.5),
     ),

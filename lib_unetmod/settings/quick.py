@@ -25,6 +25,7 @@ from .selection import Selection, config_of, knobs_in_line, selection_of
 
 #: The buttons' words by what they are called here.
 GOALS = {"faster": "Faster", "larger": "Larger", "detail": "More detail"}
+NOTHING_FOR_DETAIL = "No method for detail acts at these settings; nothing was set."
 
 #: Samplers like a measured one: deterministic first-order ones step alike, and with all that add noise on the way each
 #: number of steps draws another picture.
@@ -115,7 +116,7 @@ def _why_not_faster(last: UpcomingPass, like: str) -> str:
     steps = f"{last.steps} step{'s' * (last.steps != 1)}"
     if like and last.steps < _STEPS_MEASURED:
         return f"At {steps} there is too little to reuse from one step to the next; nothing was set."
-    return f"At {steps} of {last.sampler} fewer steps are the better way to save time; nothing was set."
+    return f"At {steps} with {last.sampler}, fewer steps are the better way to save time; nothing was set."
 
 
 def _larger(upcoming: UpcomingPicture) -> Quick:
@@ -124,27 +125,25 @@ def _larger(upcoming: UpcomingPicture) -> Quick:
     wanted: list[Config] = [HiDiffusion()] if few else [DeepShrink(), HiDiffusion(raunet=False)]
     if upcoming.unet is None:
         return Quick(
-            selection_of(wanted), f"{_set(wanted)} No model is loaded yet; they act on pictures larger than its own size."
+            selection_of(wanted), f"{_set(wanted)} No model is loaded yet; they act on images above its native size."
         )
     trained = f"{last.target.trained}x{last.target.trained}"
     if last.target.scale <= 1:
-        own = "this model's own size" if last.size == trained else f"not larger than this model's own size, {trained}"
-        return Quick({}, f"{last.size} is {own}: choose a larger size, or hires fix, then press Larger.")
+        native = "this model's native size" if last.size == trained else f"not above this model's native size, {trained}"
+        return Quick({}, f"{last.size} is {native}: choose a larger size, or Hires. fix, then press Larger.")
     configs = _that_act(wanted, upcoming)
     if not configs:
-        times = f"{last.target.scale:.2g} times this model's own size, {trained}"
+        times = f"{last.target.scale:.2g} times this model's native size, {trained}"
         return Quick({}, f"{last.size} is only {times}, and needs no help; nothing was set.")
     if any(isinstance(config, DeepShrink) or config == HiDiffusion() for config in configs):
-        return Quick(selection_of(configs), f"{_set(configs)} Composed as at {trained}, so that subjects do not repeat.")
-    return Quick(
-        selection_of(configs), f"{_set(configs)} {last.title.capitalize()} keeps what is where; this makes it faster."
-    )
+        return Quick(selection_of(configs), f"{_set(configs)} Composed as at {trained}, so subjects do not repeat.")
+    return Quick(selection_of(configs), f"{_set(configs)} In {last.title} the composition stays; this saves time.")
 
 
 def _more_detail(upcoming: UpcomingPicture) -> Quick:
     configs = _that_act([FreeU(), CDTuner(detail1=0, detail2=2)], upcoming)
     if not configs:
-        return Quick({}, "No method for detail acts at these settings; nothing was set.")
+        return Quick({}, NOTHING_FOR_DETAIL)
     said = "Stronger shapes and contrast, more fine detail. The composition may change."
     return Quick(selection_of(configs), f"{_set(configs)} {said}")
 

@@ -22,7 +22,7 @@ INFOTEXT_NOTE = INFOTEXT_PREFIX + "note"
 def configs_of(selection: Any) -> tuple[list[Config], list[str]]:
     """The configs of all methods that can be read, and one sentence for each that cannot."""
     if not isinstance(selection, Mapping):
-        return [], [f"UNet Mod: expected methods by name, such as {_example()}, got {type(selection).__name__}."]
+        return [], [f"Methods are given by name, such as {_example()}; not as {type(selection).__name__}."]
     configs, problems = [], []
     for name, values in selection.items():
         try:
@@ -41,7 +41,7 @@ def config_of(name: Any, values: Any) -> Config:
     if not isinstance(name, str) or name not in METHODS:
         raise ConfigError(f"There is no method {shortened(name)}; there are {', '.join(METHODS)}.")
     if not isinstance(values, Mapping):
-        raise ConfigError(f"{name} takes its knobs by name, such as {_example()}, got {type(values).__name__}.")
+        raise ConfigError(f"{name} takes its knobs by name, such as {_example()}; not as {type(values).__name__}.")
     return METHODS[name].config.from_values(values)
 
 
@@ -69,7 +69,8 @@ def from_infotext(parameters: Mapping[str, Any]) -> tuple[Selection, list[str]]:
             selection[names[key]] = knobs_in_line(names[key], text)
         except ConfigError:
             ignored.append(repr(key[:60])[1:-1])
-    return selection, [f"Ignored in the infotext: {', '.join(sorted(ignored)[:5])}."] if ignored else []
+    names_ignored = ", ".join(sorted(ignored)[:5])
+    return selection, [f"Unknown settings in the image's text are ignored: {names_ignored}."] if ignored else []
 
 
 def knobs_in_line(name: str, line: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ ui-config.json.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
@@ -18,9 +19,9 @@ from . import controls
 
 _Updates = dict[gr.components.Component, Any]
 
-_ASK = (
-    """() => [confirm("Reset UNet Mod? This unticks every method and takes all its values back, here and in Settings.")]"""
-)
+SURE = "Reset UNet Mod? This unticks every method and takes all its values back, here and in Settings."
+# The WebUI translates what is on the page, not what the browser asks.
+_ASK = f"() => [((asked) => confirm(window.localization?.[asked] || asked))({json.dumps(SURE)})]"
 
 
 class DefaultsRow:

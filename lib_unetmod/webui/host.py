@@ -7,9 +7,11 @@ it behind a patcher, of which no reference may be held, because its memory manag
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import gradio as gr
 from modules import devices, processing, shared
@@ -92,6 +94,22 @@ def loaded() -> Loaded:
 def presets_folder() -> Path:
     """Where the user's presets lie: in the WebUI's data folder, which outlives the extension's own; else in that one."""
     return Path(getattr(shared, "data_path", Path(__file__).parents[2])) / "unetmod" / "presets"
+
+
+def docs_link(page: str) -> str | None:
+    """The address, seen from the WebUI's page, of a page in our docs folder; None where the WebUI does not serve it.
+
+    gradio serves files in allowed folders, of which the WebUI's data folder with its extensions is one by default. gradio 3
+    serves nothing in a folder whose name begins with a dot.
+    """
+    path = Path(os.path.abspath(Path(__file__).parents[2] / "docs" / page))
+    allowed = getattr(getattr(shared, "cmd_opts", None), "gradio_allowed_path", None) or []
+    inside = any(path.is_relative_to(os.path.abspath(folder)) for folder in allowed)
+    if not inside or any(part.startswith(".") for part in path.parts) or not path.is_file():
+        return None
+    # As the WebUI does with scripts and styles: seen from its own folder where that can be.
+    shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    return f"file={quote(shown.as_posix(), safe='/:')}"
 
 
 def timesteps() -> int:
@@ -188,7 +206,10 @@ def replacement() -> str | None:
     if unet is None:
         return None
     label = getattr(getattr(unet, "option", None), "label", None) or type(unet).__name__
-    return f"Nothing acts, because the SD Unet {label} stands in for the model's own; choose None for SD Unet in Settings."
+    return (
+        f"All methods are inactive, because the SD Unet {label} runs in place of the model's own. Set SD Unet to None in "
+        "Settings."
+    )
 
 
 def rivals(p: Any) -> list[str]:
@@ -196,10 +217,10 @@ def rivals(p: Any) -> list[str]:
     hires = bool(getattr(p, "enable_hr", False))
     found = []
     if _own_token_merging(p, hires):
-        found.append("The WebUI's own token merging is on as well (Settings, Optimizations); both act.")
+        found.append("The WebUI's token merging is also on: turn one off (Settings, Optimizations).")
     second_pass = hires and _setting("hypertile_enable_unet_secondpass")
     if _setting("hypertile_enable_unet") or second_pass:
-        found.append("The WebUI's own Hypertile is on as well (Settings, Hypertile); both act.")
+        found.append("The WebUI's Hypertile is also on: turn one off (Settings, Hypertile).")
     return found
 
 

@@ -104,7 +104,7 @@ class Page:
 def _panel(elem_id: Callable[[str], str], defaults: settings.Defaults, row: DefaultsRow) -> Panel:
     """A panel that starts as Settings say. ui-config.json, which would pin the first values, gets the switch alone."""
     ticked = {name: defaults.knobs[name] for name in defaults.ticked}
-    panel = Panel(elem_id, ticked, Presets(host.presets_folder()), row)
+    panel = Panel(elem_id, ticked, Presets(host.presets_folder()), row, host.docs_link)
     for name, control, value in zip(panel.names, panel.components, defaults.starting_values(), strict=True):
         control.value = value
         control.do_not_save_to_config = name != controls.SWITCH

@@ -16,7 +16,7 @@ from gradio.context import Context
 
 from ..core.config import SHARED_KNOBS, knobs
 from ..core.registry import Method
-from ..settings.measured import measured, verdict
+from ..settings.measured import Verdict, measured, verdict
 from ..settings.presets import Presets
 from ..settings.selection import Selection
 from . import controls, counting
@@ -30,6 +30,7 @@ TITLE = "UNet Mod"
 #: The accordion's own words: the name stands beside the switch, in sight just above.
 METHODS_TITLE = "U-Net methods"
 
+_ALL_RESULTS = "All results"
 _SWITCH_OFF = "<span class='unetmod-off'>off</span>"
 
 
@@ -42,10 +43,12 @@ class Panel:
         defaults: Selection | None = None,
         presets: Presets | None = None,
         defaults_row: DefaultsRow | None = None,
+        docs_link: Callable[[str], str | None] | None = None,
     ) -> None:
         """`elem_id` gives a control's id from its name; `defaults` is what is ticked and set at first; `presets` get a row.
 
-        `defaults_row` is put at the accordion's end.
+        `defaults_row` is put at the accordion's end. `docs_link` gives the address under which a page of docs/ is served,
+        None where it is not: the file's name is shown then.
 
         Controls with `defaults` are kept out of the WebUI's ui-config.json, which would pin the first ones it saw.
         """
@@ -62,6 +65,7 @@ class Panel:
         self._quick = QuickRow(elem_id)
         self._presets = PresetRow(elem_id, presets) if presets else None
         self._defaults_row = defaults_row
+        self._docs_link = docs_link or (lambda page: None)
         self._off = gr.HTML(elem_classes=["unetmod-chip"], render=False)
         self._chips = {
             method.name: gr.HTML(elem_classes=["unetmod-chip"], render=False) for method in controls.ordered_methods()
@@ -202,9 +206,9 @@ class Panel:
             with gr.Row(elem_classes=["unetmod-head"]):
                 self._by_name[method.name].render()
                 gr.HTML(_about(method), elem_classes=["unetmod-about"])
-            sentence, _page = verdict(measured().get(method.name, ()))
-            if sentence:
-                gr.HTML(f"<span>{escape(sentence)}</span>", elem_classes=["unetmod-measured"])
+            told = verdict(measured().get(method.name, ()))
+            if told.sentence:
+                gr.HTML(_measured(told, self._docs_link(told.page)), elem_classes=["unetmod-measured"])
             with gr.Column(elem_classes=["unetmod-knobs"]):
                 self._render_knobs(method, often, "unetmod-own")
                 with gr.Row(elem_classes=["unetmod-folds"]):
@@ -230,6 +234,15 @@ def _about(method: Method) -> str:
     """
     benefit, idea = escape(method.benefit), escape(method.idea.rstrip(".:"))
     return f"<details><summary><span>{benefit}</span></summary><p>{idea}</p></details>"
+
+
+def _measured(told: Verdict, link: str | None) -> str:
+    """What was measured, and where all of it stands. Each text is an element's own, by which the WebUI translates it."""
+    if link:
+        more = f"<a href='{escape(link)}' target='_blank' rel='noopener'>{_ALL_RESULTS}</a>"
+    else:
+        more = f"<em>{_ALL_RESULTS}</em> <code>docs/{escape(told.page)}</code>"
+    return f"<p><span>{escape(told.sentence)}</span> {more}</p>"
 
 
 def _latest_only(key: str, count: int) -> str:

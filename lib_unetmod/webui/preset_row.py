@@ -24,6 +24,8 @@ from . import controls
 from .choosing import Updates, chosen
 from .upcoming_picture import PictureControls
 
+CHOOSE_FIRST = "Choose a preset first."
+
 #: Saves what Python answered as a file, as if it were a link's.
 _DOWNLOAD = """(answer) => {
     if (!answer) return [];
@@ -56,7 +58,7 @@ class PresetRow:
                 self._chosen = gr.Dropdown(
                     names, value=None, label="Choose a preset", **self._common("preset", "unetmod-preset")
                 )
-                self._open = gr.Checkbox(False, label="Save and share", **self._common("preset_edit", "unetmod-preset-open"))
+                self._open = gr.Checkbox(False, label="Manage presets", **self._common("preset_edit", "unetmod-preset-open"))
             with gr.Row(elem_classes=["unetmod-preset-edit"]):
                 self._name = gr.Textbox(
                     label="Name of the preset",
@@ -125,7 +127,7 @@ class PresetRow:
 
         def hand_out(name: Any) -> Updates:
             if not name:
-                raise PresetError("Choose a preset first.")
+                raise PresetError(CHOOSE_FIRST)
             preset = self._presets.load(name)
             return {self._file: json.dumps({"file": preset.file_name, "text": preset.text}), self._said: ""}
 

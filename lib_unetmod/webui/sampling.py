@@ -137,7 +137,7 @@ def _sample_modified(p: Any, plan: Plan, sample: Callable[[], Any]) -> Any:
         try:
             run = undo.enter_context(_modified(p, unet, usable))
         except ConfigError as error:
-            plan.note(p, [f"{error} No method is on."])
+            plan.note(p, [f"{error} All methods are inactive for this image."])
             infotext.write(p, [], plan.notes)
             return sample()
         _current = _Current(p, run)
@@ -151,7 +151,7 @@ def _sample_modified(p: Any, plan: Plan, sample: Callable[[], Any]) -> Any:
             plan.note(p, run.notes)
             infotext.write(p, usable, plan.notes)
             if run.kept_bytes >= 5e4:  # less would be shown as 0.0
-                host.say(f"kept {run.kept_bytes / 1e6:.1f} MB between evaluations.")
+                host.say(f"kept {run.kept_bytes / 1e6:.1f} MB between steps.")
 
 
 def _modified(p: Any, unet: Any, configs: list[Config]) -> Run:
@@ -181,7 +181,7 @@ def _usable(p: Any, plan: Plan, unet: Any) -> list[Config]:
             _modified(p, unet, [config]).check()
             usable.append(config)
         except UnsupportedUNet as error:
-            plan.note(p, [f"{error} Nothing is on."])
+            plan.note(p, [f"{error} All methods are inactive for this image."])
             return []
         except ConfigError as error:
             plan.note(p, [f"{error} The method is left out."])
@@ -217,4 +217,4 @@ def _follow(current: _Current) -> None:
     try:
         current.run.follow(host.current_unet())
     except (UnsupportedUNet, ConfigError) as error:
-        current.run.note(f"Nothing is on after the U-Net was changed: {error}")
+        current.run.note(f"All methods are inactive since the model changed: {error}")

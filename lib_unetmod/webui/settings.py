@@ -32,6 +32,8 @@ except ImportError:  # older WebUIs have a plain list of sections
 _CATEGORY = ("unetmod", "UNet Mod")
 _FROZEN = "Not saved, because this WebUI lets nobody change these settings: {}."
 _RARELY = "Rarely changed"
+NOTHING_TICKED = "Saved: UNet Mod starts with nothing ticked."
+RESET = "Reset: UNet Mod starts with nothing ticked and every value as it came."
 _EXPLANATION = (
     "How it starts when a page opens, and for API requests that leave it out. The UNet Mod switch itself is not kept here."
 )
@@ -57,6 +59,11 @@ class Defaults:
             else:
                 values.append(controls.shown(knob, self.knobs.get(method.name, {}).get(knob.name, knob.default)))
         return values
+
+
+def tick_label(method: Method) -> str:
+    """The label of the option that says whether a method is ticked."""
+    return f"{method.title}: ticked at start"
 
 
 def add_options() -> None:
@@ -117,7 +124,7 @@ def save(values: Sequence[Any]) -> str:
         config_of(method.name, {knob.name: new[_key(method, knob)] for knob in knobs(method.config)})
     _store(new)
     titles = [method.title for method in controls.ordered_methods() if new[_key(method)]]
-    return f"Saved: UNet Mod starts with {_joined(titles) or 'nothing ticked'}."
+    return f"Saved: UNet Mod starts with {_joined(titles)}." if titles else NOTHING_TICKED
 
 
 def reset() -> str:
@@ -127,7 +134,7 @@ def reset() -> str:
         ConfigError: where settings cannot be changed.
     """
     _store({key: _default(knob) for method in METHODS.values() for key, knob in _options(method)})
-    return "Reset: UNet Mod starts with nothing ticked and every value as it came."
+    return RESET
 
 
 def on_page() -> dict[gr.components.Component, Any]:
@@ -138,9 +145,8 @@ def on_page() -> dict[gr.components.Component, Any]:
 
 
 def _section(method: Method) -> Iterator[tuple[str, Any]]:
-    benefit = method.benefit.rstrip(".")
-    yield _key(method) + "-about", _text(f"<b>{escape(method.title)}</b>", f"{escape(benefit)}.", _EXPLANATION)
-    yield _key(method), shared.OptionInfo(False, f"{method.title}: ticked at start")
+    yield _key(method) + "-about", _text(f"<b>{escape(method.title)}</b>", escape(method.benefit), _EXPLANATION)
+    yield _key(method), shared.OptionInfo(False, tick_label(method))
     headed = False
     for knob in controls.knobs_as_shown(method):
         if controls.rarely_used(knob) and not headed:

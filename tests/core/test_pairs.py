@@ -104,6 +104,6 @@ def test_those_that_do_not_go_together_say_why(first, second):
         pytest.skip("they go together")
     unet = FAMILIES["sd1"]()
     before = snapshot(unet)
-    with pytest.raises(ConfigError, match=r"do not go together: .*; switch one of them off"):
+    with pytest.raises(ConfigError, match=r"do not work together: .*\. Use one, or give them ranges"):
         modified(unet, [config_of(first), config_of(second)])
     assert snapshot(unet) == before

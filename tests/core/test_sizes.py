@@ -207,7 +207,7 @@ def test_never_and_always_are_so_at_every_trained_size(bound):
 def test_pictures_near_the_trained_size_are_left_alone_and_said_so():
     done, notes = walked(Enlarged(), [16, 8])
     assert done == [] and notes == [
-        "Enlarged does nothing: 128x128 is 1 times the trained size of 128, and it acts above 1.3; lower above to act here."
+        "Enlarged does nothing: 128x128 is not above 1.3 x native 128 px. Lower Minimum size to use it here."
     ]
     assert walked(Enlarged(above=0), [16]) == ([1], [])
 

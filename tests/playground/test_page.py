@@ -79,6 +79,7 @@ class Page:
     """The page as its user sees it."""
 
     def __init__(self, browser: Any, address: str, size: dict[str, int], script: str = "") -> None:
+        self.address = address
         self.tab = browser.new_page(viewport=size)
         self.tab.set_default_timeout(60_000)
         self.wrong: list[str] = []
@@ -195,8 +196,8 @@ def test_labels_are_short_and_helps_appear_under_the_pointer(page: Page) -> None
     page.open()
     page.tick("skip_blocks")
     label = page.tab.locator("#unetmod_skip_blocks_middle label")
-    assert label.inner_text().strip() == "Middle block"
-    text = page.tab.get_by_text("Leaves the middle block out", exact=False)
+    assert label.inner_text().strip() == "Skip middle block"
+    text = page.tab.get_by_text("Saves a little time, more with SDXL", exact=False)
     assert not text.is_visible()
     label.hover()
     text.wait_for(state="visible")
@@ -223,6 +224,20 @@ def test_the_panel_is_one_line_closed_and_fits_a_laptop_open(page: Page) -> None
         assert room["x"] <= box["x"] and box["x"] + box["width"] <= room["x"] + room["width"]
 
 
+def test_what_was_measured_leads_to_all_of_it_in_a_new_tab(page: Page) -> None:
+    page.open()
+    page.tab.click(".unetmod-method:has(#unetmod_deep_cache) summary")
+    with page.tab.context.expect_page() as opened:
+        page.tab.click(".unetmod-method:has(#unetmod_deep_cache) .unetmod-measured a")
+    opened.value.wait_for_load_state()
+    assert opened.value.url.endswith("/docs/speed.md") and page.tab.is_visible("#draw")
+    assert opened.value.inner_text("body").strip() == (ROOT / "docs/speed.md").read_text("utf-8").strip()
+    # A page that is not there is no way to other files.
+    for path in ("docs/none.md", "docs/../style.css", "docs/..%2fstyle.css"):
+        assert page.tab.request.get(f"{page.address}{path}").status == 404
+    opened.value.close()
+
+
 def test_a_preset_loads_when_it_is_chosen(page: Page) -> None:
     page.open()
     page.tick("skip_blocks")
@@ -241,7 +256,7 @@ def test_a_preset_loads_when_it_is_chosen(page: Page) -> None:
 def test_a_button_sets_what_fits_the_page_and_chips_follow_it(page: Page) -> None:
     page.open()
     page.press("larger")
-    page.until("() => document.querySelector('#unetmod_quick_said').innerText.includes('own size')")
+    page.until("() => document.querySelector('#unetmod_quick_said').innerText.includes('native size')")
     assert page.ticked == [] and not page.on
     page.press("faster")
     page.until_ticked(["DeepCache"])
@@ -455,5 +470,5 @@ def test_labels_are_shortened_in_the_webuis_language_too(browser: Any, address: 
     japanese.open()
     japanese.tick("skip_blocks")
     label = japanese.tab.locator("#unetmod_skip_blocks_middle label")
-    assert label.inner_text().strip() == entries[f"{SKIP}: Middle block"].split(": ")[1]
+    assert label.inner_text().strip() == entries[f"{SKIP}: Skip middle block"].split(": ")[1]
     japanese.tab.close()

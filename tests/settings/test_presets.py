@@ -333,7 +333,7 @@ def test_few_steps_have_no_caches() -> None:
 
 
 def test_larger_ones_leave_pictures_of_the_trained_size_alone_and_act_beyond() -> None:
-    for name, trained in (("Larger", 512), ("Larger, few steps", 512), ("Larger, SDXL Turbo", 512)):
+    for name, trained in (("Larger", 512), ("Large, fast (few steps)", 512), ("Large (SDXL Turbo)", 512)):
         side = 1024 if "Turbo" in name else 512  # as the U-Net tells it: SDXL Turbo has SDXL's
         for config in BUILT_IN[name]:
             if hasattr(config, "above"):

@@ -39,7 +39,7 @@ def test_faster_says_where_fewer_steps_are_better() -> None:
     for sampler in ("DPM++ 2M", "Heun", "UniPC"):
         selection, sentence = quick("faster", page(sampler=sampler))
         assert selection == {}
-        assert sentence == f"At 20 steps of {sampler} fewer steps are the better way to save time; nothing was set."
+        assert sentence == f"At 20 steps with {sampler}, fewer steps are the better way to save time; nothing was set."
     selection, sentence = quick("faster", page(steps=8))
     assert selection == {} and sentence.startswith("At 8 steps there is too little to reuse")
 
@@ -62,8 +62,8 @@ def test_faster_makes_attention_coarser_where_the_picture_is_large() -> None:
 def test_larger_at_the_models_own_size_sets_nothing() -> None:
     selection, sentence = quick("larger", page())
     assert selection == {}
-    assert sentence == "512x512 is this model's own size: choose a larger size, or hires fix, then press Larger."
-    assert "not larger than" in quick("larger", page(side=384)).sentence
+    assert sentence == "512x512 is this model's native size: choose a larger size, or Hires. fix, then press Larger."
+    assert "not above this model's native size, 512x512" in quick("larger", page(side=384)).sentence
     assert "only 1.2 times" in quick("larger", page(side=640)).sentence
     assert quick("larger", page(side=1024, family="sdxl")).selection == {}
 
@@ -75,7 +75,7 @@ def test_larger_composes_at_the_models_own_size() -> None:
     assert quick("larger", page(side=1024, steps=4, cfg=1)).selection == {"hi_diffusion": {}}
     # The second pass of hires fix begins after Deep Shrink has ended.
     hires = quick("larger", page(hires=True, hires_scale=2.0, denoising=0.4, sampler="Euler"))
-    assert hires.selection == {"hi_diffusion": {"raunet": False}} and "makes it faster" in hires.sentence
+    assert hires.selection == {"hi_diffusion": {"raunet": False}} and "the composition stays" in hires.sentence
 
 
 def test_more_detail() -> None:
@@ -110,8 +110,8 @@ def test_nothing_is_chosen_that_cannot_act_and_figures_are_measured(goal: str) -
 
 
 def test_of_a_preset_what_acts_is_left() -> None:
-    few = selection_of(BUILT_IN["Faster, few steps"])
+    few = selection_of(BUILT_IN["Fast (few steps)"])
     assert acting(few, page(cfg=1)) == (few, [])
     left, reasons = acting(few, page(cfg=7))
-    assert left == {"token_downsampling": {}} and len(reasons) == 1 and "at 7 the negative prompt counts" in reasons[0]
+    assert left == {"token_downsampling": {}} and len(reasons) == 1 and "no speedup at CFG 7" in reasons[0]
     assert acting(selection_of(BUILT_IN["Larger"]), page())[0] == {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import subprocess
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import unets
 from lib_unetmod import inspect_unet
 from lib_unetmod.core.config import SHARED_KNOBS, knobs
 from lib_unetmod.core.registry import METHODS, Method
-from lib_unetmod.settings.measured import measured
+from lib_unetmod.settings.measured import measured, verdict
 from lib_unetmod.settings.selection import configs_of
 from lib_unetmod.webui.chip import summary_chip
 from lib_unetmod.webui.panel import Panel
@@ -239,7 +240,7 @@ def test_chip_tells_what_autos_choose_at_the_pages_size() -> None:
     by_hand = chip_at(1024, 1024, auto=False, block=4, end=0.2)
     assert by_hand == "<span>Deep Shrink 1/2 at block 4 0-0.2</span>"
     near = chip_at(512, 768)
-    assert "unetmod-idle" in near and ">Deep Shrink: nothing to do at 512x768<" in near and "lower above" in near
+    assert "unetmod-idle" in near and ">Deep Shrink: nothing to do at 512x768<" in near and "Lower Minimum size" in near
 
 
 def test_chip_tells_which_preset_the_family_takes() -> None:
@@ -253,8 +254,8 @@ def test_chip_tells_which_preset_the_family_takes() -> None:
 @pytest.mark.parametrize(
     "name, page, words, why",
     [
-        ("hyper_tile", {}, "HyperTile: nothing to do at 256x256", "smaller than one and a half tiles of 256 px"),
-        ("guidance_interval", {"cfg": 7}, "Skip negative prompt: nothing to do at CFG 7", "acts at CFG 1"),
+        ("hyper_tile", {}, "HyperTile: nothing to do at 256x256", "below 1.5 tiles of 256 px. Choose a smaller Tile size."),
+        ("guidance_interval", {"cfg": 7}, "Skip negative prompt: nothing to do at CFG 7", "no speedup at CFG 7. Use CFG 1"),
         ("deep_cache", {"steps": 6}, "DeepCache: nothing to do at 6 steps", "reuses nothing"),
         ("color_map", {"denoising": 0.5}, "Color map: nothing to do at denoising strength 0.5", "begins at 0.47"),
     ],
@@ -276,6 +277,32 @@ def test_what_was_measured_stands_under_the_knobs():
         made = Panel(str)
         made.render_switch()
         made.render_accordion()
-    shown = [block.value for block in blocks.blocks.values() if "unetmod-measured" in (block.elem_classes or ())]
+    shown = measured_in(blocks)
     assert len(shown) == len(measured())
     assert any("fewer steps" in text for text in shown)
+
+
+def measured_in(blocks: gr.Blocks) -> list[str]:
+    return [block.value for block in blocks.blocks.values() if "unetmod-measured" in (block.elem_classes or ())]
+
+
+def test_where_the_docs_are_served_what_was_measured_leads_to_them_in_a_new_tab_and_names_them_elsewhere():
+    def shown(docs_link: Callable[[str], str | None] | None) -> list[str]:
+        with gr.Blocks() as blocks:
+            made = Panel(str, docs_link=docs_link)
+            made.render_switch()
+            made.render_accordion()
+        return measured_in(blocks)
+
+    asked = []
+    pages = {verdict(found).page for found in measured().values()}
+    linked = shown(lambda page: asked.append(page) or f"file=<'{page}")
+    assert set(asked) == pages == {"speed.md", "resolution.md", "detail.md"}
+    assert all((Path(__file__).parents[2] / "docs" / page).is_file() for page in pages)
+    for text, page in zip(linked, asked, strict=True):
+        assert text.count("<a ") == 1 and "docs/" not in text
+        assert f"<a href='file=&lt;&#x27;{page}' target='_blank' rel='noopener'>All results</a>" in text
+    for docs_link in (None, lambda page: None):
+        named = shown(docs_link)
+        for text, page in zip(named, asked, strict=True):
+            assert "<a " not in text and f"All results</em> <code>docs/{page}</code>" in text

@@ -85,4 +85,6 @@ def test_a_control_that_is_missing_or_holds_nonsense_does_no_harm(value: Any) ->
 def test_without_a_model_what_hangs_on_it_is_not_claimed() -> None:
     picture = picture_of("txt2img", {"width": 512, "height": 512}, Loaded())
     assert picture.unet is None and DeepShrink().idle_reason(picture) == ""
-    assert "acts above 1.3" in DeepShrink().idle_reason(picture_of("txt2img", {"width": 512, "height": 512}, sd1()))
+    assert "is not above 1.3 x native 512 px" in DeepShrink().idle_reason(
+        picture_of("txt2img", {"width": 512, "height": 512}, sd1())
+    )

@@ -75,7 +75,7 @@ def test_restoring_from_infotext(capsys):
     assert capsys.readouterr().out == ""
     for damaged in ("levels=9", "", "{}", 3, "levels=1;" * 9999):
         assert restored({ENTRY: damaged, INFOTEXT_NOTE: "said"})["switch"] is False
-        assert capsys.readouterr().out.count("Ignored in the infotext") == 1
+        assert capsys.readouterr().out.count("Unknown settings in the image's text") == 1
     assert infotext.Restore("switch") == infotext.Restore("switch") != infotext.Restore("skip_blocks")
 
 
@@ -256,7 +256,7 @@ def test_however_many_notes_there_are_a_file_gets_sixty_characters():
         infotext.in_short(["Deep Shrink is idle.", "FreeU: b1 is 9.", "DeepCache stood aside."])
         == "DeepCache; Deep Shrink; FreeU"
     )
-    everything = [f"{method.title} is idle." for method in METHODS.values()] + ["Nothing is on."]
+    everything = [f"{method.title} is idle." for method in METHODS.values()] + ["All methods are inactive for this image."]
     short = infotext.in_short(everything)
     assert len(short) <= 60 and short.endswith(" more")
     named = short.split("; ")[:-1]

@@ -104,7 +104,8 @@ def test_infotext_is_readable_and_reads_back():
 )
 def test_damaged_infotext_costs_one_note(entry):
     selection, notes = from_infotext({"UNet Mod other": "?", **entry})
-    assert selection == {} and len(notes) == 1 and notes[0].startswith("Ignored in the infotext: UNet Mod")
+    (note,) = notes
+    assert selection == {} and note.startswith("Unknown settings in the image's text are ignored: UNet Mod")
 
 
 @pytest.mark.parametrize(

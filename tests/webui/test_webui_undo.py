@@ -148,7 +148,7 @@ def test_of_two_that_do_not_go_together_the_first_acts(sd1):
     generate(p, {"deep_cache": {}, "encoder_reuse": {}, "skip_blocks": {"middle": True}})
     assert "UNet Mod deep cache" in p.extra_generation_params and ENTRY in p.extra_generation_params
     assert "UNet Mod encoder reuse" not in p.extra_generation_params
-    assert "do not go together" in said(p) and "Faster Diffusion (encoder reuse) is left out" in said(p)
+    assert "do not work together" in said(p) and "Faster Diffusion (encoder reuse) is left out" in said(p)
     assert p.extra_generation_params[INFOTEXT_NOTE] == "DeepCache; Faster Diffusion"
 
 
@@ -268,7 +268,7 @@ class Keeping:
 def test_what_is_kept_is_said_on_the_console_only(sd1, probe, capsys):
     p = Keeping(probe, vae=False).p(sd1)
     generate(p, {"probe": {"factor": 2}})
-    assert capsys.readouterr().out == "UNet Mod: kept 3.1 MB between evaluations.\n"
+    assert capsys.readouterr().out == "UNet Mod: kept 3.1 MB between steps.\n"
     assert not p.comments
     generate(P([sd1]), SKIP)
     assert capsys.readouterr().out == ""

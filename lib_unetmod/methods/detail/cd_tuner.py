@@ -131,7 +131,7 @@ class CDTuner(Config):
             "detail": (self.detail1, self.detail2),
             "contrast": (self.contrast, self.contrast2),
             "brightness": (self.brightness,),
-            "colour": (self.color1, self.color2, self.color3),
+            "color": (self.color1, self.color2, self.color3),
             "saturation": (self.saturation, self.saturation2),
         }
         parts = [f"{name} {'/'.join(f'{one:g}' for one in ones)}" for name, ones in values.items() if any(ones)]
@@ -144,7 +144,7 @@ class CDTuner(Config):
     def idle_at(self, reached: tuple[float, ...] | None, one: UpcomingPass, unet: UNetMap | None) -> Idle | None:
         if self.contrast or any(self.detail(number, one.name, 1.0) for number in (1, 2)):
             return None
-        return Idle(f"in {one.title}", f"{self.short} has no values for {one.title}.")
+        return Idle(f"in {one.title}", f"{self.short}: all values for {one.title} are 0.")
 
 
 # Inside the caches: where they leave the first convolution out, so is its edit.

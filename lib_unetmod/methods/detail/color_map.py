@@ -96,7 +96,7 @@ class ColorMap(Config):
         colors = [self._parsed("colors", text, parse_color) for text in self.colors.split("|")]
         if len(regions) != len(colors):
             raise ConfigError(
-                f"ColorMap: colors are {len(colors)} and regions are {len(regions)}; give each one, none for no colour."
+                f"ColorMap: {len(colors)} colors for {len(regions)} regions; give each region one, none for no color."
             )
 
     @staticmethod

@@ -184,7 +184,8 @@ class FreeU(Config):
     def idle_at(self, reached: tuple[float, ...] | None, one: UpcomingPass, unet: UNetMap | None) -> Idle | None:
         if reached is None or any(stage.weakened(self.strength(now)).acts for stage in self.stages for now in reached):
             return None
-        return Idle(f"at {one.steps} steps", f"At the sampling steps in its range {self.short} has no strength yet.")
+        why = "no effect at the sampling steps in its range. Widen the range or lower Fade in and out."
+        return Idle(f"at {one.steps} steps", f"{self.short}: {why}")
 
     @property
     def _by_preset(self) -> bool:

@@ -220,7 +220,8 @@ class DeepShrink(LargeConfig):
     def idle_at(self, reached: tuple[float, ...] | None, one: UpcomingPass, unet: UNetMap | None) -> Idle | None:
         if reached is None or self.auto or any(self.stage(progress) for progress in reached):
             return None
-        return Idle(f"at {one.steps} steps", f"No sampling step falls where {self.short} divides by anything but 1.")
+        why = "no sampling step falls into its range. Widen the range or take more steps."
+        return Idle(f"at {one.steps} steps", f"{self.short}: {why}")
 
     def resolved(self, unet: UNetMap, target: Target) -> DeepShrink:
         if self.auto:

@@ -199,7 +199,8 @@ class HiDiffusion(LargeConfig):
     def idle_at(self, reached: tuple[float, ...] | None, one: UpcomingPass, unet: UNetMap | None) -> Idle | None:
         if reached is None or self.auto or self.windows or any(any(self.cache_key(progress)) for progress in reached):
             return None
-        return Idle(f"at {one.steps} steps", f"No sampling step falls where {self.short} halves the map.")
+        why = "no sampling step falls into its range. Widen the range or take more steps."
+        return Idle(f"at {one.steps} steps", f"{self.short}: {why}")
 
     @property
     def conv_range(self) -> ProgressRange:

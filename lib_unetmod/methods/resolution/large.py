@@ -51,8 +51,7 @@ class LargeConfig(Config):
     def held_back(self, target: Target) -> str:
         if target.scale > self.above:
             return ""
-        size, times = f"{target.width}x{target.height}", f"{target.scale:.2g} times the trained size of {target.trained}"
         return (
-            f"{self.short or type(self).title} does nothing: {size} is {times}, and it acts above {self.above:g}; lower "
-            "above to act here."
+            f"{self.short or type(self).title} does nothing: {target.width}x{target.height} is not above {self.above:g} x "
+            f"native {target.trained} px. Lower Minimum size to use it here."
         )

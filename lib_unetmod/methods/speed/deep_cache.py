@@ -85,7 +85,7 @@ class DeepCache(CadenceConfig):
     title="DeepCache",
     benefit="Faster at 20+ steps",
     at=Depth.CACHES,
-    excludes={"encoder_reuse": "both decide which blocks an evaluation runs"},
+    excludes={"encoder_reuse": "both decide which blocks a step runs"},
 )
 def deep_cache(config: DeepCache, unet: UNetMap, run: Run) -> Iterator[Edit]:
     """The span below the branch, run now and then; with a threshold also an eye on what the first blocks add."""

@@ -87,14 +87,17 @@ class GuidanceInterval(Config):
     def idle_at(self, reached: tuple[float, ...] | None, one: UpcomingPass, unet: UNetMap | None) -> Idle | None:
         at_cfg = f"at CFG {one.cfg:g}"
         if not one.guided:
-            return Idle(at_cfg, f"The negative prompt is left out at CFG {one.cfg:g} without {self.short} too.")
+            why = f"nothing to save, because the negative prompt is skipped at CFG {one.cfg:g} anyway."
+            return Idle(at_cfg, f"{self.short}: {why}")
         if self.interval.always:
-            idle = not self.leaves_out(one.cfg, 0.0)
-            return Idle(at_cfg, f"{self.short} acts at CFG 1; at {one.cfg:g} the negative prompt counts.") if idle else None
+            if self.leaves_out(one.cfg, 0.0):
+                return None
+            why = f"no speedup at CFG {one.cfg:g}. Use CFG 1, or narrow Guidance from and Guidance until."
+            return Idle(at_cfg, f"{self.short}: {why}")
         if reached is None or any(self.leaves_out(one.cfg, progress) for progress in reached):
             return None
-        why = f"All sampling steps lie between {self.guide_from:g} and {self.guide_to:g}, where the negative prompt counts."
-        return Idle(f"at {one.steps} steps", why)
+        why = "no speedup, because all sampling steps lie between Guidance from and Guidance until. Narrow that range."
+        return Idle(f"at {one.steps} steps", f"{self.short}: {why}")
 
     def leaves_out(self, scale: float, progress: float) -> bool:
         """Whether unconditional rows do not count at this CFG scale and progress."""

@@ -118,12 +118,12 @@ class HyperTile(Config):
         if any(layout_of(one.map_size(level), tile).tiles > 1 for level, tile in maps):
             return None
         if not maps:
-            return Idle("at its end", f"The picture is decoded after the last sampling step, where {self.short} has ended.")
-        smallest = min(filter(None, (self.tile, self.vae_tile)))
+            return Idle("at its end", f"{self.short}: the VAE tile size counts after the last step. Set Active until to 1.")
+        sizes = ((self.tile, "Tile size"), (self.vae_tile, "VAE tile size"))
+        smallest, name = min(tile for tile in sizes if tile[0])
         return Idle(
             f"at {one.size}",
-            f"{one.size} is smaller than one and a half tiles of {smallest} px, so {self.short} does nothing: choose a "
-            "smaller tile.",
+            f"{self.short} does nothing: {one.size} is below 1.5 tiles of {smallest} px. Choose a smaller {name}.",
         )
 
 

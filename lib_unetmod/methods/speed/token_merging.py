@@ -157,11 +157,11 @@ class TokenMerging(Config):
 
     def idle_at(self, reached: tuple[float, ...] | None, one: UpcomingPass, unet: UNetMap | None) -> Idle | None:
         if self.stands_aside(one.target.height, one.target.width):
-            least = f"{self.min_width}x{self.min_height}"
-            return Idle(f"at {one.size}", f"{one.size} is smaller than the smallest size set for {self.short}, {least}.")
+            why = f"{one.size} is below Minimum width or Minimum height. Lower them to use it here."
+            return Idle(f"at {one.size}", f"{self.short} does nothing: {why}")
         if unet is None or not unet.attention_levels or self.merged_of(one.map_size(unet.attention_levels[0])) > 0:
             return None
-        return Idle(f"at {one.size}", f"{self.short} has no tokens to merge at {one.size}.")
+        return Idle(f"at {one.size}", f"{self.short} does nothing: {one.size} has too few tokens to merge.")
 
 
 @dataclass(frozen=True)

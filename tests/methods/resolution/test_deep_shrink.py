@@ -394,8 +394,7 @@ def test_hires_fix_first_small_then_large_in_one_run():
     with modified(unet, [DeepShrink()], trained_size=128) as run:
         assert torch.equal(call(unet, small), expected[0])
         assert run.notes == [
-            "Deep Shrink does nothing: 128x128 is 1 times the trained size of 128, and it acts above 1.3; lower above to "
-            "act here."
+            "Deep Shrink does nothing: 128x128 is not above 1.3 x native 128 px. Lower Minimum size to use it here."
         ]
         run.begin_pass("hires")
         assert_close(call(unet, large), expected[1])

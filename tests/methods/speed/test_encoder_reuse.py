@@ -67,7 +67,7 @@ def test_controlnets_residuals_are_added_to_what_is_reused(name):
 
 
 def test_two_caches_at_one_time_are_refused_and_one_after_the_other_are_not():
-    with pytest.raises(ConfigError, match="do not go together: both decide which blocks an evaluation runs"):
+    with pytest.raises(ConfigError, match="do not work together: both decide which blocks a step runs"):
         modified(fresh("sd1"), [EncoderReuse(), DeepCache()])
     with modified(fresh("sd1"), [EncoderReuse(end=0.5), DeepCache(start=0.5)]) as run:
         assert run.methods == ("deep_cache", "encoder_reuse")
