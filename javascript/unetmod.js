@@ -98,6 +98,8 @@
         new MutationObserver(look).observe(panel, {childList: true, subtree: true});
         if (summary) {
             new ResizeObserver(() => count(summary)).observe(summary);
+            // A grey chip is there for the pointer, to tell its reason; the line under it opens all the same.
+            summary.addEventListener("click", () => panel.querySelector(".unetmod-accordion > .label-wrap").click());
         }
     }
 

@@ -128,12 +128,12 @@ _FAULTS = r"""
         return known.get(color);
     };
     const over = ([r, g, b, a], under) => [r, g, b].map((c, i) => c * a + under[i] * (1 - a));
-    const COLORS = /(rgba?|color|oklab|oklch)\([^()]*\)/g;
     const grounds = (e) => {
         const layers = [];
         for (let around = e; around; around = around.parentElement) {
             const style = getComputedStyle(around);
-            const stops = (/gradient/.test(style.backgroundImage) && style.backgroundImage.match(COLORS)) || [];
+            const image = style.backgroundImage;
+            const stops = /gradient/.test(image) ? image.match(/(rgba?|color|oklab|oklch)\([^()]*\)/g) || [] : [];
             layers.unshift(stops.length ? stops.map(rgba) : [rgba(style.backgroundColor)]);
         }
         const dark = document.body.classList.contains("dark");
@@ -161,8 +161,8 @@ _FAULTS = r"""
             found.push(`contrast ${least.toFixed(2)} of ${what}${name(e)}`);
         }
     };
-    const drawn = "[type=range], [type=checkbox], [type=radio], [type=file]";
-    for (const e of [...worded, ...fields.filter((e) => !e.matches(drawn))]) {
+    const written = fields.filter((e) => !e.matches("[type=range], [type=checkbox], [type=radio], [type=file]"));
+    for (const e of [...worded, ...written]) {
         const style = getComputedStyle(e);
         const filled = style.webkitTextFillColor;
         if (rgba(filled)[3] > 0 && !e.disabled && (ownText(e) || e.value)) {
@@ -189,13 +189,7 @@ _BEATEN = r"""
     // The rules as the browser reads them, those in conditions that hold now among them.
     const sheet = new CSSStyleSheet();
     sheet.replaceSync(text);
-    const narrow = (rule) => {
-        const most = parseFloat(/max-width: ([\d.]+)rem/.exec(rule.conditionText)[1]) * 16;
-        return document.querySelector(`.${rule.containerName}`).getBoundingClientRect().width <= most;
-    };
-    const holds = (rule) =>
-        rule instanceof CSSMediaRule ? matchMedia(rule.conditionText).matches
-        : rule instanceof CSSContainerRule && narrow(rule);
+    const holds = (rule) => rule instanceof CSSMediaRule && matchMedia(rule.conditionText).matches;
     const rules = (list) => [...list].flatMap((rule) =>
         rule instanceof CSSStyleRule ? [rule] : holds(rule) ? rules(rule.cssRules) : []);
     const wanted = new Map();

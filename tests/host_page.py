@@ -77,7 +77,9 @@ def build(folder: Path) -> gr.Blocks:
     if not OF_PLAYGROUND:
         # The WebUIs do this to every drop-down, so that it stands in a form.
         gr.Dropdown.get_expected_parent = lambda self: in_form()
-    with gr.Blocks(theme=gr.themes.Default(**FONTS), analytics_enabled=False) as page:
+    # gradio reads a style that is handed to it, and passes over what it does not know.
+    own = {"css_paths": [ROOT / "style.css"], "head": scripts()} if OF_PLAYGROUND else {}
+    with gr.Blocks(theme=gr.themes.Default(**FONTS), analytics_enabled=False, **own) as page:
         panel = Panel(elem_id, presets=Presets(folder), defaults_row=None if OF_PLAYGROUND else defaults_row())
         with gr.Tabs(), gr.Tab("txt2img"), gr.Row(equal_height=False, elem_id="txt2img_results_row"):
             with gr.Column(variant="compact", elem_id="txt2img_settings"):
@@ -101,16 +103,20 @@ def build(folder: Path) -> gr.Blocks:
     return page
 
 
+def scripts() -> str:
+    """The extension's scripts as a page's head holds them."""
+    return "".join(f"<script>{path.read_text('utf-8')}</script>" for path in sorted(ROOT.glob("javascript/*.js")))
+
+
 def add_to_page(styles: list[str]) -> None:
     """Have every page that is served from now on carry the extension's scripts and, after `styles`, its own style."""
     original = gr.routes.templates.TemplateResponse
 
     def respond(*args: Any, **kwargs: Any) -> Any:
         # Read anew for each page, so that a style can be worked on.
-        scripts = "".join(f"<script>{path.read_text('utf-8')}</script>" for path in sorted(ROOT.glob("javascript/*.js")))
         sheets = "".join(f"<style>{sheet}</style>" for sheet in [*styles, (ROOT / "style.css").read_text("utf-8")])
         response = original(*args, **kwargs)
-        response.body = response.body.replace(b"</head>", f"{scripts}</head>".encode(), 1)
+        response.body = response.body.replace(b"</head>", f"{scripts()}</head>".encode(), 1)
         response.body = response.body.replace(b"</body>", f"{sheets}</body>".encode(), 1)
         response.init_headers()
         return response
@@ -119,8 +125,8 @@ def add_to_page(styles: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    given = [Path(name).read_text("utf-8") for name in sys.argv[1:]]
-    add_to_page(given or ([] if OF_PLAYGROUND else [HOST_STYLE]))
+    if not OF_PLAYGROUND:
+        add_to_page([Path(name).read_text("utf-8") for name in sys.argv[1:]] or [HOST_STYLE])
     with TemporaryDirectory() as presets:
         served = build(Path(presets))
         served.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")

@@ -18,6 +18,7 @@ from browser import faults, started
 from torch import nn
 
 from lib_unetmod import METHODS
+from lib_unetmod.core.config import knobs
 from lib_unetmod.core.registry import method_of
 from lib_unetmod.playground import model as playground_model
 from lib_unetmod.settings.presets import BUILT_IN
@@ -196,8 +197,9 @@ def test_labels_are_short_and_helps_appear_under_the_pointer(page: Page) -> None
     page.open()
     page.tick("skip_blocks")
     label = page.tab.locator("#unetmod_skip_blocks_middle label")
-    assert label.inner_text().strip() == "Skip middle block"
-    text = page.tab.get_by_text("Saves a little time, more with SDXL", exact=False)
+    knob = next(knob for knob in knobs(METHODS["skip_blocks"].config) if knob.name == "middle")
+    assert label.inner_text().strip() == knob.label
+    text = page.tab.locator("#unetmod_skip_blocks_middle").get_by_text(knob.help)
     assert not text.is_visible()
     label.hover()
     text.wait_for(state="visible")
@@ -470,5 +472,6 @@ def test_labels_are_shortened_in_the_webuis_language_too(browser: Any, address: 
     japanese.open()
     japanese.tick("skip_blocks")
     label = japanese.tab.locator("#unetmod_skip_blocks_middle label")
-    assert label.inner_text().strip() == entries[f"{SKIP}: Skip middle block"].split(": ")[1]
+    knob = next(knob for knob in knobs(METHODS["skip_blocks"].config) if knob.name == "middle")
+    assert label.inner_text().strip() == entries[f"{SKIP}: {knob.label}"].split(": ")[1]
     japanese.tab.close()

@@ -117,7 +117,7 @@ def _reuses_any(config: CadenceConfig, evaluations: tuple[float, ...]) -> bool:
     for progress in evaluations:
         clock.new_evaluation()
         clock.at_timestep((1 - progress) * clock.last_timestep)
-        if cadence.reuses(clock):
+        if cadence.advance(clock):
             return True
         cadence.ran_in_full()
     return False
