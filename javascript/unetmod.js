@@ -24,8 +24,11 @@
             const left = title.getBoundingClientRect().right - summary.parentElement.getBoundingClientRect().left;
             summary.parentElement.style.setProperty("--unetmod-title", `calc(${Math.ceil(left)}px + 0.75em)`);
         }
+        // Those that will do nothing come last, as style.css draws them.
+        const idle = (chip) => Number(Boolean(chip.querySelector(".unetmod-idle")));
         const chips = Array.from(summary.children).filter((chip) => chip.querySelector("span"));
-        chips.forEach((chip) => chip.classList.remove("unetmod-more"));
+        chips.sort((one, other) => idle(one) - idle(other));
+        chips.forEach((chip) => chip.classList.remove("unetmod-more", "unetmod-cut"));
         delete summary.dataset.more;
         const style = getComputedStyle(summary);
         const gap = parseFloat(style.columnGap) || 0;
@@ -37,6 +40,8 @@
         let left = room - 2 * parseFloat(style.fontSize);
         const hidden = chips.filter((chip, place) => (left -= widths[place]) < -gap && place > 0);
         hidden.forEach((chip) => chip.classList.add("unetmod-more"));
+        // One that is too long by itself is cut short.
+        chips[0].classList.toggle("unetmod-cut", hidden.length === chips.length - 1);
         if (hidden.length) {
             summary.dataset.more = `+${hidden.length}`;
         }

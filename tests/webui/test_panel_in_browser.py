@@ -188,7 +188,7 @@ def test_three_methods_fit_a_laptop_and_every_benefit_is_one_line(page: Page) ->
 
 @every_gradio
 def test_one_name_is_in_sight_and_the_switch_stays_in_the_seeds_row(page: Page) -> None:
-    assert page.tab.inner_text(page.id("switch")).strip() == TITLE
+    assert page.tab.inner_text(f"{page.id('switch')} label").strip() == TITLE
     assert page.tab.inner_text(f"{page.id('accordion')} > .label-wrap > span >> nth=0").strip() == METHODS_TITLE
     assert page.tab.locator(f"text='{TITLE}'").count() == 1
     for width in WIDTHS:
