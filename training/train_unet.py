@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from lib_unetmod.playground.model import SmallModel
 from training import workers
 from training.data import Captions
-from training.fast import with_fast_norms
 from training.latents import Latents
 from training.state import Log, Stopping, load_state, save_state
 
@@ -94,8 +93,6 @@ def train(
         .train()
         .requires_grad_(True)
     )
-    if model.device.type == "cpu":
-        with_fast_norms(learner)
     averaged = copy.deepcopy(learner).requires_grad_(False)
     parameters, averages = list(learner.parameters()), list(averaged.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True)

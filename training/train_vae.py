@@ -32,7 +32,7 @@ NOISE = 0.15
 LED = 4000
 PULL = 0.02
 AVERAGING = 0.999
-BATCH = 8
+BATCH = 4
 STATISTICS = ((0.581, 0.139, -0.231, 0.0), (0.458, 0.416, 0.490, 0.220))  # of `leading_latents` over the pictures
 
 
