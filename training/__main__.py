@@ -26,7 +26,7 @@ from training.parts import publish_state, unet_part, vae_part
 
 def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
-    parser.add_argument("--vae-samples", type=int, default=600_000, help="in all, over all restarts")
+    parser.add_argument("--vae-samples", type=int, default=200_000, help="in all, over all restarts")
     parser.add_argument("--vae-rate", type=float, default=1e-3, help="learning rate; falls to 0 in the last fifth")
     parser.add_argument("--unet-samples", type=int, default=1_300_000, help="in all, over all restarts")
     parser.add_argument("--batch", type=int, default=16, help="the U-Net's, over all workers")

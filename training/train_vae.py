@@ -24,6 +24,7 @@ from torch import Tensor
 
 from lib_unetmod.playground.model import AutoencoderKL
 from training.fast import half_convolutions, with_fast_norms
+from training.muon import Muon
 from training.scenes import Scene, random_scene, render
 from training.state import Log, Stopping, load_state, save_state
 
@@ -145,7 +146,7 @@ def train(
     learner = with_fast_norms(copy.deepcopy(vae).to(memory_format=torch.channels_last).train().requires_grad_(True))
     averaged = copy.deepcopy(learner).requires_grad_(False)
     parameters, averages = list(learner.parameters()), list(averaged.parameters())
-    optimizer = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
+    optimizer = Muon(parameters, lr=rate)
     before, counted = load_state(state, learner, optimizer, averaged=averaged)
     seen = counted if state.is_file() else seen
     step = seen // BATCH
