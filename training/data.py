@@ -22,6 +22,9 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from lib_unetmod.playground.model import WordTokenizer
+from training import scenes
+from training.scenes import Scene
+from training.selection import ALIASES, FURTHER, SELECTION
 
 RUNS = Path(__file__).parent / "runs"
 SIZE = 128
@@ -33,97 +36,6 @@ _NAMES = (
     "https://registry.npmjs.org/emojibase-data/-/emojibase-data-17.0.0.tgz",
     "d01d0e2ca4e22cb402679532155342c71e2e871f25c32223c013b8b166ebdf5a",
 )
-
-# Distinct at 128 pixels, and nameable at sight: near-identical faces, clocks, hands and signs are left out.
-SELECTION = (
-    "😀😂😍😎😭😡😴🤢🥶🤠🤡🤖👻👽💀💩👾😈🤯😷😺🎅👹"
-    "🐵🐶🦊🦁🐯🐴🦄🦓🐮🐷🐭🐰🐻🐨🐼🐸🐔🐧🦉🦆🐤🦇🐺🐢🐍🐙🦀🐠🐬🐳🦈🐌🦋🐞🐝🐘🦒🦔🦩🦜🐊🦖🕷"
-    "🌹🌻🌷🌸🌲🌴🌵🍀🍁🍄"
-    "🍇🍉🍊🍋🍌🍍🍎🍏🍐🍑🍒🍓🥝🍅🥥🥑🍆🥕🌽🥦🍞🥐🥨🥞🧀"
-    "🍔🍟🍕🌭🌮🍳🍿🍦🍩🍪🎂🍰🧁🍭🍯☕🍷🍺🥤🍣🍙"
-    "🚗🚕🚌🚒🚜🚲🚂🚀🛸✈🚁⛵🚢🚦⚓🏠🏰⛺🗽🌋🎡"
-    "☀🌙⭐☁🌈⛄🔥💧❄⚡🪐🌍☂"
-    "⚽🏀🎾🏈🎱🎈🎁🎄🎃🏆🎲🎸🎺🥁🎨🎯👑💎💍🎩👕👖👗👟👠☎💻📷📺💡📖✏✂🔑🔒🔨⏰⌛💣🔔🎧🎤🧲🧸🛒🚪🪣💰✉🛡⚙"
-    "❤💙💚💔✅❌⚠🛑☯👍👀💪🧠🦷"
-)
-# Plain words where the official name hides them; "|" parts several.
-ALIASES = {
-    "😀": "smiling face",
-    "😂": "laughing face",
-    "😍": "love face",
-    "😎": "cool face",
-    "😭": "crying face",
-    "😡": "angry face",
-    "😴": "sleepy face",
-    "🤢": "sick face",
-    "😺": "smiling cat|cat|cat face",
-    "💩": "poop",
-    "🎅": "santa",
-    "👾": "space invader",
-    "😈": "devil",
-    "🐵": "monkey",
-    "🐶": "dog",
-    "🐯": "tiger",
-    "🐴": "horse",
-    "🐮": "cow",
-    "🐷": "pig",
-    "🐭": "mouse",
-    "🐰": "rabbit",
-    "🐤": "chick",
-    "🐠": "fish",
-    "🐳": "whale",
-    "🐞": "ladybug",
-    "🐝": "bee",
-    "🦖": "dinosaur",
-    "🍀": "clover",
-    "🍊": "orange",
-    "🌽": "corn",
-    "🍔": "burger",
-    "🍳": "fried egg",
-    "🍦": "ice cream",
-    "🍰": "cake slice",
-    "🎂": "cake",
-    "☕": "coffee cup",
-    "🍺": "beer",
-    "🍯": "honey",
-    "🚗": "red car",
-    "🚒": "fire truck",
-    "🚂": "train",
-    "🛸": "ufo",
-    "🪐": "saturn",
-    "🌍": "earth",
-    "🌙": "moon",
-    "⛄": "snowman",
-    "⚡": "lightning",
-    "⚽": "football",
-    "🎱": "black ball",
-    "🎁": "gift",
-    "🎃": "pumpkin",
-    "🎯": "target",
-    "💎": "diamond",
-    "🎩": "hat",
-    "👕": "shirt",
-    "👟": "sneaker",
-    "👠": "red shoe",
-    "💻": "computer",
-    "📺": "tv",
-    "📖": "book",
-    "🔒": "padlock",
-    "⌛": "hourglass",
-    "🎧": "headphones",
-    "🧸": "teddy",
-    "✉": "letter",
-    "⚙": "cog",
-    "❤": "heart",
-    "✅": "green check mark",
-    "❌": "red cross",
-    "💪": "strong arm",
-    "🔥": "flame",
-    "💧": "water drop",
-    "🗽": "liberty statue",
-    "☎": "phone",
-    "🥤": "soda",
-}
 
 
 @dataclass(frozen=True)
@@ -168,11 +80,11 @@ def _from_tar(content: bytes, ending: str) -> bytes:
 
 
 def load_items() -> list[Item]:
-    """The selected emoji with names and tags, in the order of SELECTION."""
+    """The selected emoji with names and tags, in the order of SELECTION and FURTHER."""
     rows = json.loads(_from_tar(_download(*_NAMES), "package/en/data.json"))
     known = {row["emoji"].replace("\ufe0f", ""): row for row in rows}
     items = []
-    for emoji in SELECTION:
+    for emoji in SELECTION + FURTHER:
         row = known[emoji]
         names = [row["label"], *filter(None, ALIASES.get(emoji, "").split("|"))]
         tags = [tag.lower() for tag in row.get("tags", []) if WordTokenizer.split(tag)]
@@ -180,24 +92,39 @@ def load_items() -> list[Item]:
     return items
 
 
-def load_pictures(items: list[Item]) -> Tensor:
-    """The bitmaps on white: (N, 3, 128, 128), float in [-1, 1]."""
+def _rendered(items: list[Item], ground: str) -> Tensor:
+    """The bitmaps on a ground: (N, 3, 128, 128), uint8."""
     font = ImageFont.truetype(io.BytesIO(_from_deb(_download(*_FONT), "NotoColorEmoji.ttf")), 109)
     pictures = []
     for item in items:
-        canvas = Image.new("RGB", (136, SIZE), "white")
+        canvas = Image.new("RGB", (136, SIZE), ground)
         ImageDraw.Draw(canvas).text((0, 0), item.emoji, font=font, embedded_color=True, anchor="lt")
         pictures.append(
             torch.frombuffer(bytearray(canvas.crop((4, 0, 4 + SIZE, SIZE)).tobytes()), dtype=torch.uint8)
             .view(SIZE, SIZE, 3)
             .permute(2, 0, 1)
         )
-    return torch.stack(pictures).float() / 127.5 - 1
+    return torch.stack(pictures)
+
+
+def load_pictures(items: list[Item]) -> Tensor:
+    """The bitmaps on white: (N, 3, 128, 128), float in [-1, 1]."""
+    return _rendered(items, "white").float() / 127.5 - 1
+
+
+def load_cutouts(items: list[Item]) -> Tensor:
+    """The bitmaps without a ground: (N, 4, 128, 128), uint8; colour times cover, and cover.
+
+    On black one sees colour times cover; what white adds to that is what is not covered.
+    """
+    black, white = _rendered(items, "black"), _rendered(items, "white")
+    return torch.cat([black, 255 - (white - black).amax(1, keepdim=True)], 1)
 
 
 def vocabulary(items: list[Item]) -> list[str]:
     """Every word of every name and tag, and the few of the templates; sorted, so that it is reproducible."""
     texts = [text for item in items for text in (*item.names, *item.tags)] + list(_TEMPLATES)
+    texts += scenes.WORDINGS
     return sorted({word for text in texts for word in WordTokenizer.split(text.replace("{}", ""))})
 
 
@@ -225,3 +152,11 @@ class Captions:
         if pick.random() < 0.15:
             text = pick.choice(_TEMPLATES).format(text)
         return text
+
+    def describe(self, scene: Scene) -> str:
+        """A prompt that says what stands where, and on which ground."""
+        return scenes.describe(scene, lambda index: self.random.choice(self.items[index].names), self.random)
+
+    def prompt(self, scene: Scene) -> str:
+        """`draw` for a single emoji on white, `describe` for the others."""
+        return self.draw(scene.subjects[0]) if scene.layout == "one" and scene.ground == "white" else self.describe(scene)

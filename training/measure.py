@@ -17,7 +17,8 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from lib_unetmod.playground.model import CHECKPOINT, SmallModel, load
-from training.data import ALIASES, SIZE, Item, load_items, load_pictures
+from training.data import SIZE, Item, load_items, load_pictures
+from training.selection import ALIASES, SELECTION
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results.json"
@@ -26,9 +27,9 @@ NUMBER, STEPS, SCALE, SEEDS = 50, 20, 3.0, (1, 2)
 
 
 def evaluated(items: list[Item]) -> tuple[list[int], list[str]]:
-    """50 items evenly from the whole list, chosen before any picture was seen, and the plainest prompt of each."""
-    numbers = [i * len(items) // NUMBER for i in range(NUMBER)]
-    emoji = [item.emoji for item in items]
+    """50 items evenly from the first list, chosen before any picture was seen, and the plainest prompt of each."""
+    numbers = [i * len(SELECTION) // NUMBER for i in range(NUMBER)]
+    emoji = [item.emoji for item in items[: len(SELECTION)]]
     for wanted in "🍎😺":  # the two the project's aim names
         if (at := emoji.index(wanted)) not in numbers:
             numbers[min(range(NUMBER), key=lambda k: abs(numbers[k] - at))] = at

@@ -1,43 +1,123 @@
-"""The two things that are trained, each from the data to the published file."""
+"""The two things that are trained, each from the data to its state and to a file the playground loads."""
 
 from __future__ import annotations
 
 import argparse
+import random
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from lib_unetmod.playground.model import CHECKPOINT, AutoencoderKL, build, load
+from lib_unetmod.playground.model import AutoencoderKL, SmallModel, build
 from training import train_unet, train_vae
-from training.data import Captions, load_items, load_pictures, vocabulary
-from training.export import export
+from training.architecture import ARCHITECTURE
+from training.data import Captions, load_cutouts, load_items, vocabulary
+from training.export import PARTS, export, import_part
+from training.state import load_state
+
+
+def vae_state(folder: Path) -> Path:
+    return folder / "vae.safetensors"
+
+
+def unet_state(folder: Path) -> Path:
+    return folder / "unet.safetensors"
+
+
+def fixed_vae(folder: Path) -> Path:
+    """The autoencoder the U-Net is trained on. It must not change any more, for the latents would."""
+    return folder / "vae-fixed.safetensors"
+
+
+def _fresh() -> SmallModel:
+    torch.manual_seed(0)  # all workers start from the same weights
+    return build(ARCHITECTURE, vocabulary(load_items()))
+
+
+def _unfolded(model: SmallModel) -> AutoencoderKL:
+    """The autoencoder of a file, its latents of unit spread again, as in training."""
+    train_vae.fold(model.vae, torch.zeros(4), torch.full((4,), 1 / model.scale_factor))
+    return model.vae
+
+
+def trained_vae(model: SmallModel, folder: Path, cutouts: Tensor) -> int:
+    """Fills the model's autoencoder with the averaged weights trained so far, as they are published; samples seen."""
+    if not vae_state(folder).is_file():
+        return 0
+    _, samples = load_state(vae_state(folder), AutoencoderKL(model.architecture["vae"]), averaged=model.vae)
+    train_vae.normalise(model.vae.eval().requires_grad_(False), cutouts, model.scale_factor)
+    return samples
 
 
 def vae_part(options: argparse.Namespace) -> None:
-    """Trains the autoencoder and publishes it, with whatever U-Net the checkpoint has."""
-    items = load_items()
-    published = CHECKPOINT.is_file() and (options.resume or train_unet.STATE.is_file())
-    model = load() if published else build(vocabulary=vocabulary(items))
-    vae = model.vae
-    if options.resume and published:
-        train_vae.fold_scale(vae, 1 / model.scale_factor)
-    else:
-        vae = model.vae = AutoencoderKL(model.architecture["vae"])
-    train_vae.train(vae.to(options.device), load_pictures(items).to(options.device), options.vae_minutes)
-    train_vae.fold_scale(vae, model.scale_factor)
-    export(model)
+    """Trains the autoencoder, from the state, the snapshot or anew."""
+    model = _fresh()
+    samples = 0
+    if not vae_state(options.state).is_file() and (samples := import_part(model, options.snapshot, "vae")):
+        print(f"from {options.snapshot}: {samples} samples", flush=True)
+        _unfolded(model)
+    train_vae.train(
+        model.vae.to(options.device),
+        load_cutouts(load_items()),
+        options.vae_samples,
+        vae_state(options.state),
+        options.vae_rate,
+        samples,
+        options.minutes,
+    )
 
 
 def unet_part(options: argparse.Namespace) -> None:
-    """Trains U-Net and text encoder, in one of the workers, and publishes now and then."""
-    items = load_items()
-    torch.manual_seed(0)  # all workers start from the same weights
-    model = load() if options.resume and CHECKPOINT.is_file() else build(vocabulary=vocabulary(items))
+    """Trains U-Net and text encoder, in one of the workers, on the autoencoder as it is when this first starts."""
+    model, cutouts = _fresh(), load_cutouts(load_items())
+    fixed = fixed_vae(options.state)
+    vae_samples = import_part(model, fixed, "vae") or trained_vae(model, options.state, cutouts)
+    vae_samples = vae_samples or import_part(model, options.snapshot, "vae")
+    if not vae_samples:
+        raise SystemExit("The U-Net needs an autoencoder: python -m training --only vae")
+    if not fixed.is_file() and train_unet.workers.rank() == 0:
+        export(model, fixed, {"vae": vae_samples})
+    samples = 0 if unet_state(options.state).is_file() else import_part(model, options.snapshot, "unet")
+    model.vae.eval().requires_grad_(False)
     model.to(options.device)
 
-    def publish(averaged: dict[str, Tensor], samples: int) -> None:
-        train_vae.trained(model.vae, model.scale_factor)
-        print(f"published, {export(model, averaged, samples=str(samples)) / 1e6:.2f} MB", flush=True)
+    def publish(averaged: dict[str, Tensor], seen: int) -> None:
+        size = export(model, options.output, {"vae": vae_samples, "unet": seen}, averaged)
+        print(f"{options.output}, {size / 1e6:.2f} MB", flush=True)
 
-    bank = train_unet.latent_bank(load_pictures(items))
-    train_unet.train(model, bank, Captions(items), options.unet_minutes, options.batch, options.rate, publish=publish)
+    pick = random.Random(1000 * samples + train_unet.workers.rank())
+    latents = train_unet.Latents(model, cutouts, pick)
+    train_unet.train(
+        model,
+        latents,
+        Captions(load_items()),
+        options.unet_samples,
+        unet_state(options.state),
+        options.batch,
+        options.rate,
+        samples,
+        options.minutes,
+        publish,
+    )
+
+
+def publish_state(folder: Path, path: Path) -> dict[str, int]:
+    """Writes a snapshot in half precision of the parts that have state; samples seen by each."""
+    model, cutouts = _fresh(), load_cutouts(load_items())
+    progress: dict[str, int] = {}
+    if unet_state(folder).is_file():
+        progress["vae"] = import_part(model, fixed_vae(folder), "vae")
+        learner = torch.nn.ModuleDict({name.rstrip("."): getattr(model, name.rstrip(".")) for name in PARTS["unet"]})
+        _, progress["unet"] = load_state(unet_state(folder), _fresh_learner(model), averaged=learner)
+    elif samples := trained_vae(model, folder, cutouts):
+        progress["vae"] = samples
+    else:
+        raise SystemExit(f"{folder} holds no state.")
+    export(model, path, progress)
+    return progress
+
+
+def _fresh_learner(model: SmallModel) -> torch.nn.ModuleDict:
+    other = build(model.architecture)
+    return torch.nn.ModuleDict({"unet": other.unet, "text_encoder": other.text_encoder})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -58,28 +59,49 @@ def load_state(
     return progress["spent"], progress["samples"]
 
 
-class Progress:
-    """One line a quarter of a minute: share done, time left, samples a second, running means of the losses."""
+class Stopping:
+    """True once the process was asked to end (SIGTERM, SIGINT): the loop ends after its step and saves."""
 
-    def __init__(self, name: str, minutes: float, every: float = 15.0) -> None:
-        self.name, self.minutes, self.every = name, minutes, every
-        self.shown = self.started = time.time()
-        self.first: int | None = None
-        self.means: dict[str, float] = {}
+    def __init__(self) -> None:
+        self.asked = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._ask)
 
-    def show(self, spent: float, step: int, samples: int, **values: float) -> None:
-        self.first = samples if self.first is None else self.first
+    def _ask(self, *_: object) -> None:
+        self.asked = True
+
+    def __bool__(self) -> bool:
+        return self.asked
+
+
+class Log:
+    """Now and then one line: share done, samples, samples a second (by the clock, and of CPU time), means of the values."""
+
+    def __init__(self, name: str, total: int, seen: int, every: float = 60.0) -> None:
+        self.name, self.total, self.every = name, total, every
+        self._since(seen)
+
+    def _since(self, seen: int) -> None:
+        self.clock, self.cpu, self.first = time.time(), time.process_time(), seen
+        self.sums: dict[str, float] = {}
+        self.number = 0
+
+    def add(self, seen: int, **values: float) -> None:
+        """Values of one step, whose means the next line shows."""
+        self.number += 1
         for key, value in values.items():
-            self.means[key] = 0.98 * self.means.get(key, value) + 0.02 * value
-        now = time.time()
-        if now - self.shown < self.every and spent < self.minutes * 60:
+            self.sums[key] = self.sums.get(key, 0.0) + value
+        clock, cpu = time.time() - self.clock, time.process_time() - self.cpu
+        if clock < self.every:
             return
-        self.shown = now
-        speed = (samples - self.first) / max(now - self.started, 1e-9)
-        losses = "  ".join(f"{key} {value:.4f}" for key, value in self.means.items())
+        speeds = {"per_second": (seen - self.first) / clock, "per_cpu_second": (seen - self.first) / max(cpu, 1e-9)}
+        self.line(seen, **speeds, **{key: value / self.number for key, value in self.sums.items()})
+        self._since(seen)
+
+    def line(self, seen: int, **values: float) -> None:
+        shown = "  ".join(f"{key} {value:.4g}" for key, value in values.items())
         print(
-            f"{self.name} {spent / (0.6 * self.minutes):5.1f} %  {self.minutes - spent / 60:5.1f} min left  "
-            f"step {step}  {samples} samples  {speed:.1f}/s  {losses}",
+            f"{time.strftime('%F %T')}  {self.name} {100 * seen / self.total:5.2f} %  {seen} samples  {shown}",
             file=sys.stderr,
             flush=True,
         )

@@ -20,25 +20,14 @@ from torch import Tensor, nn
 
 from lib_unetmod.playground.model import SmallModel
 from training import workers
-from training.data import RUNS, Captions
-from training.state import Progress, load_state, save_state
-from training.train_vae import placed, wanted_latents
+from training.data import Captions
+from training.latents import Latents
+from training.state import Log, Stopping, load_state, save_state
 
-STATE = RUNS / "unet.safetensors"
 DROPOUT = 0.12
-AVERAGING = 0.998
+AVERAGING = 0.9995
 SNR_KNEE = 10.0
 SHAPING = (0.12, 0.82)
-
-
-def latent_bank(pictures: Tensor, moved: int = 4) -> Tensor:
-    """Scaled latents (N, variants, 4, 16, 16): as it is, mirrored, and `moved` shifted and scaled a little."""
-    generator = torch.Generator().manual_seed(1)
-    variants = [pictures, pictures.flip(-1)]
-    for _ in range(moved):
-        u = torch.rand(len(pictures), 3, generator=generator).to(pictures) - 0.5
-        variants.append(placed(pictures, 1.08 + 0.16 * u[:, 0], 0 * u[:, 0], 1 + 0 * u[:, 0], 0.1 * u[:, 1:]))
-    return torch.stack([wanted_latents(each) for each in variants], 1)
 
 
 def _sdpa(self: CrossAttention, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
@@ -56,14 +45,6 @@ def with_fast_attention(unet: nn.Module) -> nn.Module:
         if isinstance(module, CrossAttention):
             module.forward = MethodType(_sdpa, module)
     return unet
-
-
-def pick(bank: Tensor, index: Tensor, generator: torch.Generator) -> Tensor:
-    """Latents of the items: eight in ten as they are, one in ten mirrored, one in ten moved."""
-    roll = torch.rand(len(index), generator=generator)
-    moved = torch.randint(2, bank.shape[1], (len(index),), generator=generator)
-    variant = torch.where(roll < 0.8, 0, torch.where(roll < 0.9, 1, moved))
-    return bank[index, variant]
 
 
 def loss_of(model: SmallModel, latents: Tensor, prompts: list[str], generator: torch.Generator) -> Tensor:
@@ -85,18 +66,22 @@ def loss_of(model: SmallModel, latents: Tensor, prompts: list[str], generator: t
 
 def train(
     model: SmallModel,
-    bank: Tensor,
+    latents: Latents,
     captions: Captions,
-    minutes: float,
+    samples: int,
+    state: Path,
     batch: int = 16,
     rate: float = 1e-3,
-    state: Path = STATE,
+    seen: int = 0,
+    minutes: float = math.inf,
     publish: Callable[[dict[str, Tensor], int], None] | None = None,
-    publish_every: float = 600.0,
+    publish_every: float = 1800.0,
 ) -> None:
-    """Trains for so many minutes in all, over restarts; the model ends with the averaged weights.
+    """Trains until so many samples in all have been seen, over restarts; the rate falls to 0 at their end.
 
-    `publish(averaged weights by name, samples seen)` is called now and then, so that there is early something to use.
+    Or until so many minutes of this process' CPU time are over, or a signal asks to stop. `seen` is how many samples
+    the model comes with where there is no state. The model ends with the averaged weights. `publish(averaged weights
+    by name, samples seen)` is called now and then, so that there is early something to use.
     """
     learner = (
         nn.ModuleDict(
@@ -111,42 +96,39 @@ def train(
     averaged = copy.deepcopy(learner).requires_grad_(False)
     parameters, averages = list(learner.parameters()), list(averaged.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
-    spent, samples = load_state(state, learner, optimizer, averaged=averaged)
-    step = resumed = samples // batch
+    before, counted = load_state(state, learner, optimizer, averaged=averaged)
+    seen = counted if state.is_file() else seen
+    step = resumed = seen // batch
     first, share = workers.rank() == 0, batch // workers.number()
-    generator = torch.Generator().manual_seed(1000 * samples + workers.rank())
-    captions.random.seed(1000 * samples + workers.rank())
-    order: list[int] = []
-    progress, last, saved, published = Progress("unet", minutes), time.time(), time.time(), time.time()
-    while spent < minutes * 60:
-        part = spent / (minutes * 60)
+    generator = torch.Generator().manual_seed(1000 * seen + workers.rank())
+    captions.random.seed(1000 * seen + workers.rank())
+    stopping, stop = Stopping(), 0.0
+    log, started, saved, published = Log("unet", samples, seen), time.process_time(), time.time(), time.time()
+    while seen < samples and not stop:
         for group in optimizer.param_groups:
-            group["lr"] = rate * min(1, (step - resumed + 1) / 200) * (0.5 + 0.5 * math.cos(math.pi * part))
-        while len(order) < share:
-            order += torch.randperm(len(bank), generator=generator).tolist()
-        drawn, order = order[:share], order[share:]
-        prompts = ["" if captions.random.random() < DROPOUT else captions.draw(i) for i in drawn]
-        latents = pick(bank, torch.tensor(drawn), generator).contiguous(memory_format=torch.channels_last)
-        loss = loss_of(model, latents.to(model.device), prompts, generator)
+            group["lr"] = rate * min(1, (step - resumed + 1) / 200) * (0.5 + 0.5 * math.cos(math.pi * seen / samples))
+        scenes, drawn = latents.draw(share)
+        prompts = ["" if captions.random.random() < DROPOUT else captions.prompt(scene) for scene in scenes]
+        loss = loss_of(model, drawn.contiguous(memory_format=torch.channels_last).to(model.device), prompts, generator)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        now = time.time()
-        spent, last = workers.average_gradients(parameters, spent + now - last), now
+        over = bool(stopping) or time.process_time() - started > minutes * 60
+        stop = workers.average_gradients(parameters, float(over))  # where one stops, all do
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
-        step, samples = step + 1, samples + batch
+        step, seen = step + 1, seen + batch
         if not first:
             continue
         with torch.no_grad():
             torch._foreach_lerp_(averages, parameters, 1 - min(AVERAGING, (step + 1) / (step + 10)))
-        progress.show(spent, step, samples, loss=loss.item())
-        done = spent >= minutes * 60
-        if done or now - saved > 120:
-            save_state(state, learner, optimizer, spent, samples, averaged=averaged)
-            saved = now
-        if publish and (done or now - published > publish_every):
-            publish(averaged.state_dict(), samples)
-            published = now
+        log.add(seen, loss=loss.item())
+        done = bool(stop) or seen >= samples
+        if done or time.time() - saved > 240:
+            save_state(state, learner, optimizer, before + time.process_time() - started, seen, averaged=averaged)
+            saved = time.time()
+        if publish and (done or time.time() - published > publish_every):
+            publish(averaged.state_dict(), seen)
+            published = time.time()
     model.unet.load_state_dict(averaged["unet"].state_dict())
     model.text_encoder.load_state_dict(averaged["text_encoder"].state_dict())
     learner.eval()

@@ -1,18 +1,20 @@
-"""Trains the f=8 autoencoder. What the latents are is fixed beforehand; encoder and decoder are taught it apart.
+"""Trains the f=8 autoencoder: latents are learned, of unit spread, and such that a U-Net can learn them.
 
-Four numbers for 8x8 pixels: the mean colour and one detail (`raw_latents`). Learned latents would draw sharper, but
-after twenty minutes on two cores they had found edges and hardly a hue, while these let the U-Net start at once and
-in parallel; and they are smooth, which a U-Net learns sooner. The decoder's task is then to draw a picture from its
-16x16 thumbnail.
-
-The loss weighs the bands of a Laplacian pyramid: edges (its fine levels) count as much as masses (its coarse ones),
-which is what a perceptual net would be asked for here; it needs no foreign weights.
+* For its first samples the encoder is led to simple latents (`leading_latents`): colours first, else it finds edges
+  and for long no hue.
+* The decoder sees latents with some noise. That bounds what a latent can hold, and forgives what a U-Net leaves.
+* Halved latents must decode to the halved picture (equivariance, Kouzelis et al. 2025): latents stay maps of the
+  picture, which a U-Net learns sooner.
+* A pull towards mean 0 and spread 1 keeps the scale; what is left of it is folded into the convolutions at the end.
 """
 
 from __future__ import annotations
 
+import copy
 import math
+import random
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -21,126 +23,181 @@ from ldm.modules.diffusionmodules import model as ldm_model
 from torch import Tensor
 
 from lib_unetmod.playground.model import AutoencoderKL
-from training.data import RUNS, SIZE
-from training.state import Progress, load_state, save_state
+from training.fast import half_convolutions, with_fast_norms
+from training.muon import Muon
+from training.scenes import Scene, random_scene, render
+from training.state import Log, Stopping, load_state, save_state
 
-STATE = RUNS / "vae.safetensors"
 LOG_VARIANCE = -6.0
-STATISTICS = ((0.581, 0.139, -0.231, 0.0), (0.458, 0.416, 0.490, 0.220))  # of `raw_latents` over the pictures
+NOISE = 0.15
+LED = 4000
+PULL = 0.02
+AVERAGING = 0.999
+BATCH = 4
+STATISTICS = ((0.581, 0.139, -0.231, 0.0), (0.458, 0.416, 0.490, 0.220))  # of `leading_latents` over the pictures
 
 
-def placed(pictures: Tensor, zoom: Tensor, angle: Tensor, mirror: Tensor, shift: Tensor) -> Tensor:
-    """Pictures (B, 3, 128, 128) shrunk by zoom, turned, mirrored where -1, shifted (B, 2); outside is white."""
-    theta = torch.stack(
-        [
-            torch.stack([mirror * zoom * angle.cos(), -zoom * angle.sin(), shift[:, 0]], 1),
-            torch.stack([mirror * zoom * angle.sin(), zoom * angle.cos(), shift[:, 1]], 1),
-        ],
-        1,
-    )
-    grid = F.affine_grid(theta.to(pictures), [len(pictures), 3, SIZE, SIZE], align_corners=False)
-    return F.grid_sample(pictures - 1, grid, align_corners=False) + 1
+def sample(cutouts: Tensor, pick: random.Random) -> Tensor:
+    """One picture (3, H, W) of those trained on: 3 in 10 as drawn, 2 moved on white, the others scenes or on colours."""
+    roll = pick.random()
+    if roll < 0.5:
+        alone = Scene((pick.randrange(len(cutouts)),), "one", "white")
+        return render(cutouts, alone, pick, *((0.0, 0.2) if roll < 0.3 else (1.0, 0.25)))
+    return render(cutouts, random_scene(len(cutouts), pick, alone=0.4), pick, 0.8, 0.2)
 
 
-def augmented(pictures: Tensor, number: int, generator: torch.Generator) -> Tensor:
-    """A batch (number, 3, 128, 128) of random pictures, a quarter mirrored, half turned, shifted, scaled."""
-    x = pictures[torch.randint(len(pictures), (number,), generator=generator)]
-    u = torch.rand(number, 6, generator=generator)
-    some = (u[:, 0] < 0.5).float()
-    return placed(
-        x,
-        1 + some * (u[:, 1] * 0.5 - 0.2),
-        some * (u[:, 2] - 0.5) * 0.5,
-        1 - 2 * (u[:, 3] < 0.25).float(),
-        some[:, None] * (u[:, 4:] - 0.5) * 0.3,
-    )
+def held(cutouts: Tensor, number: int = 16) -> dict[str, Tensor]:
+    """Three sets of pictures, always the same, to measure on: as drawn, moved and turned, scenes."""
+    pick = random.Random(1)
+    subjects = [i * len(cutouts) // number for i in range(number)]
+    alone = [Scene((i,), "one", "white") for i in subjects]
+    return {
+        "drawn": torch.stack([render(cutouts, each, pick, 0.0) for each in alone]),
+        "moved": torch.stack([render(cutouts, each, pick, 1.0, 0.5) for each in alone]),
+        "scenes": torch.stack([render(cutouts, random_scene(len(cutouts), pick), pick) for _ in alone]),
+    }
 
 
-def picture_distance(a: Tensor, b: Tensor, levels: int = 4) -> Tensor:
-    """Absolute and squared differences, and the bands of the difference's Laplacian pyramid; colour weighs double."""
+def psnr(a: Tensor, b: Tensor) -> float:
+    """Mean over the pictures (B, 3, H, W) in [-1, 1], in dB."""
+    return (10 * torch.log10(4 / (a.clamp(-1, 1) - b).square().mean((1, 2, 3)))).mean().item()
+
+
+@torch.no_grad()
+def measure(vae: AutoencoderKL, pictures: dict[str, Tensor]) -> dict[str, float]:
+    """PSNR of what comes back, without noise, per set of pictures."""
+    device = next(vae.parameters()).device
+
+    def through(x: Tensor) -> Tensor:
+        return vae.decode(vae.moments(x.to(device))[0]).float().cpu()
+
+    return {name: round(psnr(torch.cat([through(x) for x in each.split(8)]), each), 2) for name, each in pictures.items()}
+
+
+def picture_distance(a: Tensor, b: Tensor, levels: int = 3) -> Tensor:
+    """Absolute and squared differences, and the bands of the difference's Laplacian pyramid; colour weighs double.
+
+    The bands are for sharpness: edges (the fine ones) count as much as masses (the coarse ones). The squares are
+    what PSNR measures.
+    """
     luma = (a - b).mean(1, keepdim=True)
     difference = torch.cat([luma, 2 * (a - b - luma)], 1)
-    total = 1.5 * difference.abs().mean() + difference.square().mean()
+    total = difference.abs().mean() + 6 * difference.square().mean()
     for _ in range(levels):
         coarse = F.avg_pool2d(difference, 2)
-        total = total + 0.5 * (difference - F.interpolate(coarse, scale_factor=2, mode="bilinear")).abs().mean()
+        total = total + 0.4 * (difference - F.interpolate(coarse, scale_factor=2, mode="bilinear")).abs().mean()
         difference = coarse
     return total + difference.abs().mean()
 
 
-def raw_latents(pictures: Tensor) -> Tensor:
-    """(B, 4, H/8, W/8): of each 8x8 pixels the mean colour as luma and two differences, and a detail.
+def leading_latents(pictures: Tensor) -> Tensor:
+    """(B, 4, H/8, W/8), of mean 0 and spread 1: of 8x8 pixels luma, two differences of colour, a detail.
 
-    The detail is how much lighter the upper left quarter is than the whole. Of the simple choices tried it lets
-    neighbours predict the pixels best (21.0 dB by linear regression; colours alone 19.6; the best linear four 21.3).
+    The detail is how much lighter the upper left quarter is than the whole.
     """
     red, green, blue = F.avg_pool2d(pictures, 8).unbind(1)
     luma = (red + green + blue) / 3
     corner = F.avg_pool2d(pictures.mean(1, keepdim=True), 4)[:, 0, ::2, ::2]
-    return torch.stack([luma, red - green, blue - (red + green) / 2, corner - luma], 1)
-
-
-def wanted_latents(pictures: Tensor) -> Tensor:
-    """Scaled latents (B, 4, H/8, W/8) the encoder is taught: `raw_latents` with mean 0 and spread 1 per channel."""
     mean, spread = (pictures.new_tensor(values).view(-1, 1, 1) for values in STATISTICS)
-    return (raw_latents(pictures) - mean) / spread
+    return (torch.stack([luma, red - green, blue - (red + green) / 2, corner - luma], 1) - mean) / spread
 
 
-def fold_scale(vae: AutoencoderKL, scale: float) -> None:
-    """From latents of unit spread to ldm's convention: the U-Net's latent is `scale` times the encoder's.
+@torch.no_grad()
+def fold(vae: AutoencoderKL, mean: Tensor, spread: Tensor) -> None:
+    """Latents become (latent - mean) / spread per channel, in the quant convolutions; pictures stay what they were."""
+    channels = len(mean)
+    vae.quant_conv.weight[channels:] = 0
+    vae.quant_conv.bias[channels:] = LOG_VARIANCE - 2 * spread.log()
+    vae.quant_conv.weight[:channels] /= spread.view(-1, 1, 1, 1)
+    vae.quant_conv.bias[:channels] = (vae.quant_conv.bias[:channels] - mean) / spread
+    vae.post_quant_conv.bias += vae.post_quant_conv.weight[:, :, 0, 0] @ mean
+    vae.post_quant_conv.weight *= spread.view(1, -1, 1, 1)
 
-    Folding by 1 / scale undoes it.
-    """
-    with torch.no_grad():
-        channels = len(vae.quant_conv.weight) // 2
-        vae.quant_conv.weight[:channels] /= scale
-        vae.quant_conv.bias[:channels] /= scale
-        vae.quant_conv.bias[channels:] -= 2 * math.log(scale)
-        vae.post_quant_conv.weight *= scale
 
-
-def trained(vae: AutoencoderKL, scale: float, state: Path = STATE) -> bool:
-    """Fills `vae` with the weights trained so far, in ldm's convention; False where there are none."""
-    if not state.is_file():
-        return False
-    load_state(state, vae)
-    fold_scale(vae, scale)
-    return True
+@torch.no_grad()
+def normalise(vae: AutoencoderKL, cutouts: Tensor, scale: float, number: int = 192) -> None:
+    """To latents of mean 0 and spread 1 / `scale` per channel over the pictures trained on: ldm's convention."""
+    pick = random.Random(2)
+    weight = vae.quant_conv.weight
+    batches = (torch.stack([sample(cutouts, pick) for _ in range(8)]).to(weight) for _ in range(number // 8))
+    latents = torch.cat([vae.moments(x)[0].float() for x in batches]).transpose(0, 1).flatten(1)
+    fold(vae, latents.mean(1), latents.std(1) * scale)
 
 
 def train(
-    vae: AutoencoderKL, pictures: Tensor, minutes: float, batch: int = 8, rate: float = 2e-3, state: Path = STATE
+    vae: AutoencoderKL,
+    cutouts: Tensor,
+    samples: int,
+    state: Path,
+    rate: float = 1e-3,
+    seen: int = 0,
+    minutes: float = math.inf,
+    every: float = 60.0,
+    done: Callable[[AutoencoderKL, int, dict[str, float]], None] | None = None,
 ) -> None:
-    """Trains for so many minutes in all, over restarts; the rate falls to 0 at their end. Latents have unit spread."""
+    """Trains until so many samples in all have been seen, over restarts; in the last fifth the rate falls to 0.
+
+    Or until so many minutes of this process' CPU time are over, or a signal asks to stop. `seen` is how many samples
+    `vae` comes with where there is no state. `vae` ends with the averaged weights. `done(averaged, samples, PSNR)` is
+    called whenever the state is saved. Lines are logged every so many seconds.
+    """
+    device = next(vae.parameters()).device
     ldm_model.nonlinearity = F.silu  # the same function, in one pass over memory instead of three
-    vae.to(memory_format=torch.channels_last).train().requires_grad_(True)
-    optimizer = torch.optim.AdamW(vae.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=1e-4, fused=True)
-    spent, samples = load_state(state, vae, optimizer)
-    step = samples // batch
-    generator = torch.Generator().manual_seed(samples)
-    progress, last, saved = Progress("vae", minutes), time.time(), time.time()
-    while spent < minutes * 60:
-        part = spent / (minutes * 60)
+    learner = with_fast_norms(copy.deepcopy(vae).to(memory_format=torch.channels_last).train().requires_grad_(True))
+    averaged = copy.deepcopy(learner).requires_grad_(False)
+    parameters, averages = list(learner.parameters()), list(averaged.parameters())
+    optimizer = Muon(parameters, lr=rate)
+    before, counted = load_state(state, learner, optimizer, averaged=averaged)
+    seen = counted if state.is_file() else seen
+    step = seen // BATCH
+    resumed, pick, generator = step, random.Random(seen), torch.Generator().manual_seed(seen)
+    moments = torch.stack([torch.zeros(4), torch.ones(4)]).to(device)  # running mean and mean square per channel
+    pictures, stopping = held(cutouts), Stopping()
+    log, started, saved, measured = Log("vae", samples, seen, every), time.process_time(), time.time(), time.process_time()
+
+    def save(figures: dict[str, float]) -> None:
+        save_state(state, learner, optimizer, before + time.process_time() - started, seen, averaged=averaged)
+        if done:
+            done(averaged, seen, figures)
+
+    while seen < samples and time.process_time() - started < minutes * 60 and not stopping:
+        falling = min(1, (samples - seen) / (0.2 * samples))
         for group in optimizer.param_groups:
-            group["lr"] = rate * min(1, (step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * part))
-        x = augmented(pictures.cpu(), batch, generator).to(pictures.device)
-        x = x.contiguous(memory_format=torch.channels_last)
-        wanted = wanted_latents(x)
-        # the encoder's task is easy: a quarter of the pictures suffices
-        mean, logvar = vae.moments(x[: batch // 4])
-        encoding = (mean - wanted[: batch // 4]).square().mean() + 0.01 * (logvar - LOG_VARIANCE).square().mean()
-        # the U-Net's latents will be a little off: the decoder learns to forgive that much
-        noise = 0.2 * torch.rand(batch, 1, 1, 1, device=x.device) * torch.randn_like(wanted)
-        distance = picture_distance(vae.decode(wanted + noise), x)
+            group["lr"] = rate * min(1, (step - resumed + 1) / 100) * falling
+        x = torch.stack([sample(cutouts, pick) for _ in range(BATCH)]).to(device, memory_format=torch.channels_last)
+        with half_convolutions(device):
+            mean = learner.moments(x)[0].float()
+            noise = NOISE * torch.rand(BATCH, 1, 1, 1, generator=generator).to(device)
+            latents = mean + noise * torch.randn(mean.shape, generator=generator).to(device)
+            distance = picture_distance(drawn := learner.decode(latents).float(), x)
+            halved = learner.decode(F.avg_pool2d(latents[: BATCH // 4], 2)).float()
+        loss = distance + 0.25 * picture_distance(halved, F.avg_pool2d(x[: BATCH // 4], 2))
+        with torch.no_grad():
+            now = torch.stack([mean.mean((0, 2, 3)), mean.square().mean((0, 2, 3))])
+            moments.lerp_(now, 0.02)
+        # the gradient of mean² + (mean square - 1)² of all latents, of which a batch is too small a part
+        off = 2 * moments[0] * mean.mean((0, 2, 3)) + 2 * (moments[1] - 1) * mean.square().mean((0, 2, 3))
+        loss = loss + PULL * off.sum()
+        if seen < LED:
+            loss = loss + (1 - seen / LED) * (mean - leading_latents(x)).square().mean()
         optimizer.zero_grad(set_to_none=True)
-        (distance + encoding).backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        optimizer.step()
-        step += 1
-        now = time.time()
-        spent, last = spent + now - last, now
-        progress.show(spent, step, step * batch, distance=distance.item(), encoding=encoding.item())
-        if now - saved > 60 or spent >= minutes * 60:
-            save_state(state, vae, optimizer, spent, step * batch)
-            saved = now
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        if torch.isfinite(norm):
+            optimizer.step()
+        step, seen = step + 1, seen + BATCH
+        with torch.no_grad():
+            torch._foreach_lerp_(averages, parameters, 1 - min(AVERAGING, (step + 1) / (step + 10)))
+        log.add(seen, distance=distance.item(), psnr=psnr(drawn.detach(), x), norm=norm.item(), spread=mean.std().item())
+        if time.time() - saved > 240:
+            figures = {}
+            if time.process_time() - measured > 420:
+                figures, measured = measure(averaged, pictures), time.process_time()
+                log.line(seen, **figures)
+            save(figures)
+            saved = time.time()
+    figures = measure(averaged, pictures)
+    log.line(seen, **figures)
+    save(figures)
+    vae.load_state_dict(averaged.state_dict())
     vae.eval()

@@ -46,12 +46,12 @@ def number() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def average_gradients(parameters: list[Tensor], seconds: float) -> float:
-    """Every process gets the mean gradients, in place, and the mean of the seconds, so that all stop together."""
+def average_gradients(parameters: list[Tensor], more: float) -> float:
+    """Every process gets the mean gradients, in place, and the mean of `more`, so that all stop together."""
     if number() == 1:
-        return seconds
+        return more
     gradients = [p.grad for p in parameters]
-    flat = torch.cat([*(g.flatten() for g in gradients), gradients[0].new_tensor([seconds])])
+    flat = torch.cat([*(g.flatten() for g in gradients), gradients[0].new_tensor([more])])
     dist.all_reduce(flat)
     flat /= number()
     parts = flat[:-1].split([g.numel() for g in gradients])
