@@ -92,7 +92,7 @@ class CadenceConfig(Config):
             return None
         return Idle(
             f"at {one.steps} step{'s' * (one.steps != 1)}",
-            f"{self.short} reuses nothing: with so few sampling steps each differs too much from the one before.",
+            f"{self.short} reuses nothing with so few steps. Use more sampling steps or raise Max. jump.",
         )
 
     def interval_at(self, progress: float) -> float:
@@ -117,7 +117,7 @@ def _reuses_any(config: CadenceConfig, evaluations: tuple[float, ...]) -> bool:
     for progress in evaluations:
         clock.new_evaluation()
         clock.at_timestep((1 - progress) * clock.last_timestep)
-        if cadence.reuses(clock):
+        if cadence.advance(clock):
             return True
         cadence.ran_in_full()
     return False
