@@ -354,7 +354,7 @@ def test_what_does_not_fit_the_grid_is_left_whole_with_one_note(x, given):
     with Alone(HyperTile(tile=64, variations=1)) as alone:
         for _ in range(2):
             assert torch.equal(alone.attend((16, 16), x, **given), alone.plain(x, **given))
-        assert len(alone.run.notes) == 1 and alone.run.notes[0].startswith("HyperTile left some self-attentions whole")
+        assert len(alone.run.notes) == 1 and alone.run.notes[0].startswith("HyperTile: some layers run as without it")
 
 
 def test_forges_separate_values_are_tiled_too():
