@@ -263,7 +263,7 @@ def test_half_precision():
 @pytest.mark.parametrize(
     "values, sentence",
     [
-        ({"regions": "1,1,1"}, "colors are 2 and regions are 3; give each one"),
+        ({"regions": "1,1,1"}, "2 colors for 3 regions; give each region one, none for no color."),
         ({"regions": "1,0"}, "regions cannot be read: it takes ratios above 0"),
         ({"regions": ""}, "regions cannot be read"),
         ({"regions": ",".join("1" * 65)}, "up to 64 regions"),

@@ -338,7 +338,7 @@ def test_it_stands_aside_for_controlnets_reference_and_patches_of_attention():
 
     expected, _ = guided(unet, TWICE, step, forward=patched)
     out, notes = guided(unet, DAMPED, step, forward=patched)
-    assert torch.equal(out, expected) and "take rows by their place" in notes[0]
+    assert torch.equal(out, expected) and "another extension's attention patches" in notes[0]
 
 
 def test_rows_that_were_left_out_are_no_reason_for_a_note():
@@ -352,7 +352,7 @@ def test_rows_that_were_left_out_are_no_reason_for_a_note():
 def test_a_unet_that_does_not_end_in_layers_cannot_be_damped():
     unet = fresh("sd1")
     del unet.out
-    with pytest.raises(ConfigError, match=r"^Noise-damped guidance is not for this U-Net.*switch it off\.$"):
+    with pytest.raises(ConfigError, match=r"^ScaleCrafter: Noise-damped guidance is not for this U-Net.*switch it off\.$"):
         modified(unet, [DAMPED]).__enter__()
     assert what_is_on(unet) == {}
 

@@ -469,6 +469,6 @@ def test_a_host_that_leaves_the_rows_out_itself_leaves_nothing_to_do():
         return UpcomingPicture(None, (UpcomingPass("first", Target(512, 512, 512), 20, cfg=cfg, guided=guided),))
 
     assert AT_ONE.idle_reason(picture(1.0, guided=True)) == ""
-    assert "without Skip negative prompt too" in AT_ONE.idle_reason(picture(1.0, guided=False))
+    assert "is skipped at CFG 1 anyway" in AT_ONE.idle_reason(picture(1.0, guided=False))
     assert AT_ONE.idle(picture(7.0, guided=True)).at == "at CFG 7"
     assert MIDDLE.idle_reason(picture(7.0, guided=True)) == ""  # the sampler's steps are not known
