@@ -81,6 +81,10 @@ def _rows_of(value: Tensor, numbers: Sequence[int]) -> Tensor:
     return torch.cat([value[number : number + 1] for number in numbers])
 
 
+#: The reason where a host says nothing of the rows.
+UNTOLD = "this program does not say which part of a batch is the prompt's (run.guidance)."
+
+
 @dataclass(frozen=True)
 class Guidance:
     """Classifier-free guidance: its scale, and which rows it joins.
@@ -88,7 +92,7 @@ class Guidance:
     Attributes:
         scale: of classifier-free guidance; at 1 the unconditional rows do not count.
         rows: how the rows of a call belong together; a tuple stands for `Rows` of it.
-        reason: where the host cannot tell the rows, why, as a sentence for the user.
+        reason: where the host cannot tell the rows, why, as a sentence's end for the user, after a colon.
     """
 
     scale: float

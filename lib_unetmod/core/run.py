@@ -241,7 +241,7 @@ class Run:
                 self._planned([asked])
                 self._applied.append(asked)
             except ConfigError as error:
-                self.note(f"Left out on the new U-Net: {error}")
+                self.note(f"Left out after the model changed: {error}")
         self._enter()
 
     def check(self) -> None:
@@ -332,7 +332,7 @@ class Run:
         replaced = options.get("patches_replace") if isinstance(options, dict) else None
         for kind in ("attn1", "attn2"):
             if (replaced or {}).get(kind) and kind in self._attention_edited:
-                self.note(f"Another extension replaces {kind}, so that our edits of the attentions it takes do not act.")
+                self.note(f"Another extension replaces {kind}; UNet Mod has no effect in those layers.")
 
     def _traversal_begins(self, call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         self.clock.new_traversal()

@@ -216,8 +216,8 @@ def _refuse_other_models(unet: object) -> None:
     missing = [part for part in parts if not isinstance(getattr(unet, part, None), nn.Module)]
     if missing:
         raise UnsupportedUNet(
-            f"{type(unet).__name__} has no {' and no '.join(missing)}: only the U-Nets of Stable Diffusion 1, 2, XL and "
-            "their kin can be modified."
+            "Only the U-Nets of Stable Diffusion 1, 2, XL and their kin can be modified; "
+            f"{type(unet).__name__} is of another kind (it has no {' and no '.join(missing)})."
         )
     if len(unet.input_blocks) != len(unet.output_blocks):
         raise UnsupportedUNet(

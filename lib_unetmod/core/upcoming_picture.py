@@ -9,7 +9,7 @@ from .target import PIXELS, Target
 from .unet_map import UNetMap
 
 #: The passes as a user calls them.
-PASS_NAMES = {"first": "txt2img", "hires": "hires fix", "img2img": "img2img"}
+PASS_NAMES = {"first": "txt2img", "hires": "Hires. fix", "img2img": "img2img"}
 
 
 @dataclass(frozen=True)

@@ -169,23 +169,19 @@ def guidance_of(params: Any) -> Guidance | None:
 
 
 def _why_unpaired(params: Any, denoiser: Any, pictures: Sequence[Sequence[Any]]) -> str:
+    """Why the rows cannot be told, as the end of a sentence that says what is off; empty where they can."""
     padded = _setting("pad_cond_uncond") or _setting("pad_cond_uncond_v0")
     if any(len(parts) > 1 for parts in pictures):
-        reason = "a prompt has several parts (AND)"
-    elif getattr(denoiser, "need_last_noise_uncond", False):
-        reason = "this sampler (CFG++) steps with what they predict"
-    elif len(params.x) != 2 * len(pictures):
-        reason = "this model or WebUI does not give one row for the prompt and one for the negative prompt"
-    elif not _setting("batch_cond_uncond", True):
-        reason = "they are called apart; turn on Batch cond/uncond in Settings, Optimizations"
-    elif params.text_cond.shape[1] != params.text_uncond.shape[1] and not padded:
-        reason = (
-            "prompt and negative prompt of different length are called apart; turn on Pad prompt/negative prompt in "
-            "Settings, Optimizations"
-        )
-    else:
-        return ""
-    return f"The negative rows stay in, because {reason}."
+        return "the prompt has several parts (AND)."
+    if getattr(denoiser, "need_last_noise_uncond", False):
+        return "this sampler (CFG++) needs the negative prompt."
+    if len(params.x) != 2 * len(pictures):
+        return "this model or WebUI runs prompt and negative prompt in another way."
+    if not _setting("batch_cond_uncond", True):
+        return "turn on Batch cond/uncond in Settings, Optimizations."
+    if params.text_cond.shape[1] != params.text_uncond.shape[1] and not padded:
+        return "turn on Pad prompt/negative prompt in Settings, Optimizations, for prompts of different length."
+    return ""
 
 
 def decoded(p: Any, samples: Any) -> Any:

@@ -152,11 +152,11 @@ def unpaired():
     "make, sentence",
     [
         (lambda: None, "There is no U-Net to modify: None was given."),
-        (DiT, "DiT has no input_blocks and no middle_block and no output_blocks"),
-        (vae, "Decoder has no input_blocks"),
+        (DiT, "DiT is of another kind (it has no input_blocks and no middle_block and no output_blocks)."),
+        (vae, "Decoder is of another kind (it has no input_blocks"),
         (holder, "give its model.diffusion_model instead"),
         (unpaired, "12 input blocks and 11 output blocks"),
-        (lambda: "unet", "str has no input_blocks"),
+        (lambda: "unet", "str is of another kind (it has no input_blocks"),
     ],
 )
 def test_anything_else_is_refused_in_a_sentence(make, sentence):

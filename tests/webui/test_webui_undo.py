@@ -179,7 +179,7 @@ def test_inner_generation_during_sampling_keeps_the_outer_run(sd1):
 
 @pytest.mark.parametrize(
     ("unet", "word"),
-    [(torch.nn.Linear(2, 2), "only the U-Nets of Stable Diffusion"), (None, "no U-Net")],
+    [(torch.nn.Linear(2, 2), "Only the U-Nets of Stable Diffusion"), (None, "no U-Net")],
 )
 def test_a_model_that_cannot_be_modified_is_said(unet, word):
     p = P([unet])

@@ -187,7 +187,7 @@ def _enlargement(config: CDTuner, run: Run) -> float:
     if not config.hires_scaling or run.pass_name != "hires":
         return 1.0
     if run.first_size is None:
-        run.note("CD-Tuner's detail does not grow with hires fix: there was no first pass; switch hires_scaling off.")
+        run.note("CD-Tuner: no first pass, so Scale detail in Hires. fix has no effect.")
         return 1.0
     return math.prod(run.traversal.latent_size) / math.prod(run.first_size)
 
@@ -211,8 +211,8 @@ def _finishing(config: CDTuner, unet: UNetMap, run: Run) -> Iterator[Edit]:
     entry = _entry(run.vae)
     if entry is None or decoder is None:
         run.note(
-            "CD-Tuner's colours, brightness, contrast 2 and saturation do not act, because no full autoencoder decodes: "
-            "choose Full for VAE type for decode in Settings, VAE."
+            "CD-Tuner: colors, brightness, contrast 2 and saturation need the full VAE. Choose Full for VAE type for decode "
+            "in Settings, VAE."
         )
         return
     moved = moved_by(config, unet.family)
@@ -222,7 +222,7 @@ def _finishing(config: CDTuner, unet: UNetMap, run: Run) -> Iterator[Edit]:
     for value, (unit, places) in ((config.saturation, _SATURATION), (config.saturation2, _SATURATION_2)):
         found = [module for place in places if (module := _at(decoder, place)) is not None] if value else []
         if len(found) < len(places) and value:
-            run.note(f"Saturation is weaker here: this autoencoder has {len(found)} of the {len(places)} layers it acts on.")
+            run.note(f"CD-Tuner: saturation is weaker with this VAE, which has {len(found)} of {len(places)} layers for it.")
         for module in found:
             weighted = partial(rescaled, weight=1 + unit * value, bias=1.0)
             yield DecoderEdit.of(instead(module, weighted))

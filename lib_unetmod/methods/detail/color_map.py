@@ -25,6 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...core.call import UNTOLD
 from ...core.config import Config
 from ...core.depth import Depth
 from ...core.edits import after, before
@@ -125,7 +126,7 @@ class ColorMap(Config):
 def color_map(config: ColorMap, unet: UNetMap, run: Run) -> Iterator[Edit]:
     """An edit of the first layer, which colours its input, and one of the last layers, which make up for it."""
     if unet.out is None or unet.in_channels < _COLORED.stop:
-        raise ConfigError("ColorMap: this U-Net does not take and give latents of four channels; set strength to 0.")
+        raise ConfigError("ColorMap: needs a model with four latent channels; set strength to 0.")
 
     areas = tuple((region, color.away(unet.family)) for region, color in config.areas())
     added: PerTraversal[Tensor | None] = run.per_traversal(lambda: None)
@@ -172,10 +173,7 @@ def signs(run: Run, batch: int) -> Sequence[int]:
     """For each row of a call, 1 for the prompt's and -1 for the negative prompt's; 1 where it is not known."""
     guidance = run.guidance
     if guidance is None or not guidance.rows:
-        run.note(
-            "The colour map takes every row for the prompt's, which is weaker, because it is not said which rows are the "
-            "negative prompt's: turn on Batch cond/uncond in Settings, Optimizations, and leave out AND in prompts."
-        )
+        run.note(f"Color map is weaker here: {(guidance and guidance.reason) or UNTOLD}")
     elif len(guidance.rows) == batch:
         return guidance.rows.signs
     return [1] * batch  # the negative prompt's rows are left out

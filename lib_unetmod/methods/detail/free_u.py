@@ -238,10 +238,7 @@ def _acts(config: FreeU, stage: int | None) -> bool:
 
 def _refuse(config: FreeU, unet: UNetMap) -> None:
     stages = [f"{i + 1} ({_WIDTHS[i] * unet.model_channels} channels)" for i in range(3) if config.stages[i].acts]
-    raise ConfigError(
-        f"FreeU: b and s are set for stage {' and '.join(stages)}, but no output block of this U-Net gets such a map; set "
-        "those of another stage."
-    )
+    raise ConfigError(f"FreeU: this U-Net has no stage {' or '.join(stages)}; set b and s of another stage.")
 
 
 def _modified(config: FreeU, stage: FreeUStage, channels: int, run: Run, x: Tensor) -> Tensor:

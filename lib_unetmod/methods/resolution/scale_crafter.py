@@ -241,7 +241,7 @@ def scale_crafter(config: ScaleCrafter, unet: UNetMap, run: Run) -> Iterator[Edi
             f"ScaleCrafter: level is {config.level} and input_level is {config.input_level}, with which only the middle is "
             "widened and noise_damped has nothing to leave out; lower level or switch noise_damped off."
         )
-    extra = ExtraRows("Noise-damped guidance", unet, run, lambda: run.resolved(config).damping)
+    extra = ExtraRows("ScaleCrafter: Noise-damped guidance", unet, run, lambda: run.resolved(config).damping)
     if config.noise_damped:
         yield from extra.edits()
     # Whether a convolution's weight had to be read off its answers, so that it is looked at once a pass.
@@ -286,9 +286,8 @@ def _widened(
         if own is not None:
             if own.costly:
                 run.note(
-                    "ScaleCrafter reads the weights of its dispersed convolutions off their answers, because the host "
-                    "keeps them in a way of its own (LoRA beside the weights, packed weights): this takes time; "
-                    "dispersed at off does not."
+                    "ScaleCrafter: Dispersed kernel is slow with LoRA or packed weights here. Set it to off to save that "
+                    "time."
                 )
             return dispersed(x, own, kernel, factors, module.stride, run.circular)
     return re_dilated(plain, x, factors, module.stride, run.circular)

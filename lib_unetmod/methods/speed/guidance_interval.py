@@ -24,7 +24,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ...core.call import Rows
+from ...core.call import UNTOLD, Rows
 from ...core.config import Config
 from ...core.depth import Depth
 from ...core.knobs import ConfigError, knob
@@ -111,18 +111,18 @@ def guidance_interval(config: GuidanceInterval, unet: UNetMap, run: Run) -> Iter
     def conditional_rows(batch: int) -> Rows | None:
         guidance = run.guidance
         if guidance is None:
-            run.note("No row is left out, because it is not said which rows are conditional (run.guidance).")
+            run.note(f"Skip negative prompt is off: {UNTOLD}")
             return None
         at_one = config.scale_one and abs(guidance.scale - 1) < 1e-6
         if not at_one and run.within(config.interval):
             return None
         if guidance.reason:
-            run.note(guidance.reason)
+            run.note(f"Skip negative prompt is off: {guidance.reason}")
             return None
         if len(guidance.rows) != batch:
             return None  # a host that leaves the negative rows out itself, or calls them apart
         if unet.rows_have_places:
-            run.note("The negative rows stay in, because ControlNet's reference takes the rows by their place.")
+            run.note("Skip negative prompt is off: ControlNet's reference needs the negative prompt too.")
             return None
         return guidance.rows if guidance.rows.unconditional else None
 

@@ -41,7 +41,7 @@ from ...core.size import Size, size_of
 from ...core.state import PerTraversal
 from ...core.target import PIXELS
 from ...core.unet_map import UNetMap
-from ...core.upcoming_picture import Idle, UpcomingPass
+from ...core.upcoming_picture import PASS_NAMES, Idle, UpcomingPass
 from ...parts.attention.local_attention import attending_locally
 from ...parts.attention.tiling import Cutter, Layout, counts_near, parts, tile_count
 from ...parts.attention.tokens import note_map_size
@@ -177,8 +177,8 @@ def _cutters(config: HyperTile, first: int, run: Run) -> Callable[[int, Size, to
             cutters[level, size, device] = Cutter(tiles, device) if tiles.tiles > 1 else None
             if level == first and tiles.tiles == 1:
                 run.note(
-                    f"HyperTile does nothing in the {run.pass_name} pass: a picture below one and a half tiles of "
-                    f"{config.tile} px is not cut; choose a smaller tile."
+                    f"HyperTile does nothing in {PASS_NAMES[run.pass_name]}: the image is below 1.5 tiles of {config.tile} "
+                    "px. Choose a smaller Tile size."
                 )
         return cutters[level, size, device]
 

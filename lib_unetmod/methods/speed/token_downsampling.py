@@ -88,7 +88,7 @@ def _coarser_context(factor: float, run: Run) -> Callable[..., Tensor]:
         value = kwargs.get("value")
         whole_maps = x.shape[1] == height * width and context.shape[1] % x.shape[1] == 0
         if not whole_maps or kwargs.get("mask") is not None or (value is not None and value.shape != context.shape):
-            run.note("Token downsampling stood aside: the keys of self-attention were no maps of the size of its queries.")
+            run.note("Token downsampling is off in some layers: another extension changed their keys.")
             return call(x, *args, **kwargs)
         seen = resized(context, size, factor)
         if args:

@@ -353,7 +353,7 @@ class _Merging:
         if self.config.stands_aside(picture.height, picture.width):
             return None
         if x.shape[1] != height * width:
-            self.run.note("Token merging stood aside: something else has changed the number of tokens before it.")
+            self.run.note("Token merging is off in some layers: another extension changed the number of tokens.")
             return None
         if size != entered.size or x.shape[:2] != entered.tokens.shape[:2]:
             # Tiles that are cut alike share a search as whole maps do; whose tiles they are may not be known.

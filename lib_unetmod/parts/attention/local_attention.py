@@ -37,10 +37,7 @@ def attending_locally(title: str, run: Run, pieces_of: Callable[[Size, torch.dev
     def attend(call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         size = map_size(run)
         if not holds_maps(size, x, *args, **kwargs):
-            run.note(
-                f"{title} left some self-attentions whole: another extension gives them tokens or a mask that do not "
-                "belong to the picture's grid."
-            )
+            run.note(f"{title}: some layers run as without it, because another extension changed them.")
             return call(x, *args, **kwargs)
         pieces = pieces_of(size, x.device)
         return call(x, *args, **kwargs) if pieces is None else attend_in(pieces, run, call, x, *args, **kwargs)

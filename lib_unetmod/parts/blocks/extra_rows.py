@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...core.call import Rows
+from ...core.call import UNTOLD, Rows
 from ...core.edits import after, before, instead
 from ...core.knobs import ConfigError
 from ...core.patching import Edit
@@ -115,7 +115,7 @@ class ExtraRows:
 
     def _stand_aside(self, reason: str) -> None:
         self._now.set(None)
-        self.run.note(f"{self.title} stood aside: {reason}.")
+        self.run.note(f"{self.title} is off: {reason}")
 
     def _begin(self, x: Tensor) -> Tensor:
         rows = self._rows(len(x))
@@ -132,13 +132,14 @@ class ExtraRows:
         if self.run.left_out.get() is not None:
             return None  # without unconditional rows there is no guidance
         if guidance is None:
-            self._stand_aside("it is not said which rows are conditional (run.guidance)")
+            self._stand_aside(UNTOLD)
             return None
         if len(guidance.rows) != batch or not guidance.rows.in_pairs:
-            self._stand_aside("an evaluation was not made of one conditional and one unconditional row for each picture")
+            apart = "prompt and negative prompt do not run together; turn on Batch cond/uncond."
+            self._stand_aside(guidance.reason or apart)
             return None
         if self.unet.rows_have_places:
-            self._stand_aside("ControlNet's reference takes rows by their place")
+            self._stand_aside("it does not work with ControlNet's reference.")
             return None
         return guidance.rows
 
@@ -150,14 +151,14 @@ class ExtraRows:
             skip, given = companions.skips.pop()
             companions.h, companions.given = _join(companions.h, skip), _join(companions.given, given)
         if len(x) != companions.batch or companions.given.shape[1:] != x.shape[1:]:
-            self._stand_aside("another method or extension resizes maps between blocks")
+            self._stand_aside("another method or extension resizes feature maps.")
         else:
             companions.h = companions.h + (companions.own(x) - companions.given)
         return x
 
     def _layer(self, call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if self.companions is not None and any(_takes_rows_by_place(value) for value in (*args, *kwargs.values())):
-            self._stand_aside("another extension's patches of the attention take rows by their place")
+            self._stand_aside("it does not work with another extension's attention patches.")
         companions = self.companions
         if companions is None:
             return call(x, *args, **kwargs)

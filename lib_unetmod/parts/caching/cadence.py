@@ -92,7 +92,7 @@ class CadenceConfig(Config):
             return None
         return Idle(
             f"at {one.steps} step{'s' * (one.steps != 1)}",
-            f"{self.short} reuses nothing: with so few sampling steps each differs too much from the one before.",
+            f"{self.short} reuses nothing with so few steps. Use more sampling steps or raise Max. jump.",
         )
 
     def interval_at(self, progress: float) -> float:

@@ -111,8 +111,8 @@ class ReusedSpan:
         memory.entered = entered
         if memory.cadence.too_few_steps:
             self.run.note(
-                f"{self.title} ran in full where an evaluation makes more than its reach of progress: with so few steps "
-                "neighbouring evaluations have too little in common."
+                f"{self.title}: some steps ran fully, because they are too far apart. Use more sampling steps or raise Max. "
+                "jump."
             )
         self._decision.set(_Decision(memory, reuses, x))
         if not reuses:

@@ -136,7 +136,7 @@ def parse_color(text: str) -> Color:
         values = [float(part) for part in parts]
     else:
         raise ValueError(
-            f"a colour is a name (red, light blue, none), #rrggbb, or three or four numbers from -{LARGEST} to {LARGEST}, "
+            f"a color is a name (red, light blue, none), #rrggbb, or three or four numbers from -{LARGEST} to {LARGEST}, "
             f"and {word[:30]!r} is none"
         )
     brightness, red, green, blue = values if len(values) == 4 else (sum(values) / 3, *values)

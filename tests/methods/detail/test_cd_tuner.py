@@ -206,7 +206,7 @@ def test_scaling_without_a_first_pass_is_told():
     with modified(unet, [CDTuner(detail1=6, hires_scaling=True)], pass_name="hires") as run:
         assert_close(call(unet, step), call(edited(unet_of("sd1"), 6), step))
         call(unet, step)
-    assert len(run.notes) == 1 and "switch hires_scaling off" in run.notes[0]
+    assert len(run.notes) == 1 and "Scale detail in Hires. fix has no effect" in run.notes[0]
 
 
 # The autoencoder.
@@ -375,7 +375,7 @@ def test_without_an_autoencoder_it_says_so_and_details_act(vae):
     unet, step = unet_of("sd1"), inputs("sd1")
     with modified(unet, [CDTuner(detail1=6, color1=5)], vae=vae) as run:
         assert_close(call(unet, step), call(edited(unet_of("sd1"), 6), step))
-    assert len(run.notes) == 1 and "choose Full for VAE type for decode in Settings" in run.notes[0]
+    assert len(run.notes) == 1 and "Choose Full for VAE type for decode in Settings" in run.notes[0]
     with modified(unet, [CDTuner(detail1=6)], vae=vae) as run:
         call(unet, step)
     assert run.notes == []
@@ -386,7 +386,7 @@ def test_an_autoencoder_without_some_of_the_layers_says_so():
     del vae.decoder.up[0].block[0].nin_shortcut
     with modified(unet, [CDTuner(saturation=3)], vae=vae) as run:
         pass
-    assert len(run.notes) == 1 and "1 of the 2 layers" in run.notes[0]
+    assert len(run.notes) == 1 and "1 of 2 layers" in run.notes[0]
 
 
 # What is installed, and words.
@@ -420,7 +420,7 @@ def test_a_unet_that_ends_otherwise_is_refused(config, name):
 def test_words():
     assert CDTuner().summary() == "CD-Tuner detail 3/0"
     config = CDTuner(detail1=0, detail2=-1.5, contrast2=2, color3=4, saturation2=1, end=0.5)
-    assert config.summary() == "CD-Tuner detail 0/-1.5, contrast 0/2, colour 0/0/4, saturation 0/1 0-0.5"
+    assert config.summary() == "CD-Tuner detail 0/-1.5, contrast 0/2, color 0/0/4, saturation 0/1 0-0.5"
     for wrong in ({"detail1": 11}, {"contrast": -21}, {"color2": "red"}):
         with pytest.raises(ConfigError, match=next(iter(wrong))):
             CDTuner(**wrong)

@@ -186,13 +186,20 @@ def test_rows_without_a_negative_prompt_are_all_the_prompts(family):
         assert_close(answered(unet, config, step, partner), expected)
 
 
-@pytest.mark.parametrize("guidance", (None, Guidance(7.0, reason="The negative rows stay in, because of a reason.")))
-def test_unknown_rows_are_told_once_and_all_the_prompts(guidance):
+@pytest.mark.parametrize(
+    ("guidance", "words"),
+    [
+        (None, "this program does not say which part of a batch is the prompt's (run.guidance)."),
+        (Guidance(7.0), "this program does not say which part of a batch is the prompt's (run.guidance)."),
+        (Guidance(7.0, reason="turn on Pad prompt/negative prompt."), "turn on Pad prompt/negative prompt."),
+    ],
+)
+def test_unknown_rows_are_told_once_and_all_the_prompts(guidance, words):
     unet, step, config = FAMILIES["sd1"](), inputs("sd1"), ColorMap(regions="1", colors="red", end=1)
     with modified(unet, [config]) as run:
         run.guidance = guidance
         out, again = call(unet, step), call(unet, step)
-    assert torch.equal(out, again) and len(run.notes) == 1 and "Batch cond/uncond" in run.notes[0]
+    assert torch.equal(out, again) and run.notes == [f"Color map is weaker here: {words}"]
     assert torch.equal(out, answered(unet, config, step, (0, 1)))
 
 
@@ -256,14 +263,14 @@ def test_half_precision():
 @pytest.mark.parametrize(
     "values, sentence",
     [
-        ({"regions": "1,1,1"}, "colors are 2 and regions are 3; give each one"),
+        ({"regions": "1,1,1"}, "2 colors for 3 regions; give each region one, none for no color."),
         ({"regions": "1,0"}, "regions cannot be read: it takes ratios above 0"),
         ({"regions": ""}, "regions cannot be read"),
         ({"regions": ",".join("1" * 65)}, "up to 64 regions"),
         ({"regions": "__import__('os')"}, "regions has characters other than"),
         ({"regions": "1=1"}, "regions has characters other than"),
         ({"colors": "red"}, "colors are 1 and regions are 2"),
-        ({"colors": "red|"}, "colors cannot be read: a colour is a name"),
+        ({"colors": "red|"}, "colors cannot be read: a color is a name"),
         ({"colors": "red|reddish"}, "'reddish' is none"),
         ({"colors": "red|1e3 0 0"}, "colors cannot be read"),
         ({"colors": "red|lambda: 0"}, "colors has characters other than"),

@@ -185,7 +185,7 @@ def test_a_lora_that_a_host_applies_in_its_convolutions_acts():
             out = call(unet, step)
         with modified(unet, [replace(TWICE, dispersed="5x5")]) as run:
             beside = call(unet, step)
-            assert any("reads the weights" in note for note in run.notes)
+            assert any("Dispersed kernel is slow" in note for note in run.notes)
     finally:
         nn.Conv2d.forward = plain
     torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-5)
@@ -300,16 +300,22 @@ def test_in_every_host_with_control_and_at_odd_sizes(family, name, size, control
 
 
 @pytest.mark.parametrize(
-    "guidance", [None, Guidance(7.0, (0,)), Guidance(7.0, (0, 1, 1)), Guidance(7.0, reason="Several parts.")]
+    ("guidance", "why"),
+    [
+        (None, "this program does not say which part of a batch is the prompt's (run.guidance)."),
+        (Guidance(7.0, (0,)), "prompt and negative prompt do not run together; turn on Batch cond/uncond."),
+        (Guidance(7.0, (0, 1, 1)), "prompt and negative prompt do not run together; turn on Batch cond/uncond."),
+        (Guidance(7.0, reason="the prompt has several parts (AND)."), "the prompt has several parts (AND)."),
+    ],
 )
-def test_it_stands_aside_where_rows_do_not_pair(guidance):
+def test_it_stands_aside_where_rows_do_not_pair(guidance, why):
     unet, step = FAMILIES["sd1"](), inputs("sd1")
     with modified(unet, [TWICE]):
         expected = call(unet, step)
     with modified(unet, [DAMPED]) as run:
         run.guidance = guidance
         assert torch.equal(call(unet, step), expected)
-        assert len(run.notes) == 1 and run.notes[0].startswith("Noise-damped guidance stood aside: ")
+        assert run.notes == [f"ScaleCrafter: Noise-damped guidance is off: {why}"]
 
 
 def test_it_stands_aside_for_controlnets_reference_and_patches_of_attention():
@@ -332,7 +338,7 @@ def test_it_stands_aside_for_controlnets_reference_and_patches_of_attention():
 
     expected, _ = guided(unet, TWICE, step, forward=patched)
     out, notes = guided(unet, DAMPED, step, forward=patched)
-    assert torch.equal(out, expected) and "take rows by their place" in notes[0]
+    assert torch.equal(out, expected) and "another extension's attention patches" in notes[0]
 
 
 def test_rows_that_were_left_out_are_no_reason_for_a_note():
@@ -346,7 +352,7 @@ def test_rows_that_were_left_out_are_no_reason_for_a_note():
 def test_a_unet_that_does_not_end_in_layers_cannot_be_damped():
     unet = fresh("sd1")
     del unet.out
-    with pytest.raises(ConfigError, match=r"^Noise-damped guidance is not for this U-Net.*switch it off\.$"):
+    with pytest.raises(ConfigError, match=r"^ScaleCrafter: Noise-damped guidance is not for this U-Net.*switch it off\.$"):
         modified(unet, [DAMPED]).__enter__()
     assert what_is_on(unet) == {}
 

@@ -201,7 +201,7 @@ def test_too_few_steps_are_told_and_run_in_full():
     with modified(unet, [DeepCache()]) as run:
         for step in steps:
             assert torch.equal(call(unet, step), call(fresh("sd1"), step))
-    assert len(run.notes) == 1 and "so few steps" in run.notes[0]
+    assert len(run.notes) == 1 and "they are too far apart" in run.notes[0]
     assert snapshot(unet) == before
 
 

@@ -218,8 +218,8 @@ def test_rows_that_come_by_keyword_or_in_a_list_are_taken_and_other_things_passe
 @pytest.mark.parametrize(
     "guidance, words",
     [
-        (None, "which rows are conditional"),
-        ("unpaired", "has several parts"),
+        (None, "off: this program does not say which part of a batch is the prompt's"),
+        ("unpaired", "off: the prompt has several parts"),
         (Guidance(1.0, (0, 1, 0, 1)), ""),
         (Guidance(1.0, (0, 1)), ""),
     ],
@@ -229,7 +229,7 @@ def test_what_is_not_described_is_evaluated_whole(config, guidance, words):
     plain = call(unet, step)
     with modified(unet, [config]) as run:
         if guidance == "unpaired":
-            guidance = Guidance(1.0, reason="The prompt has several parts.")
+            guidance = Guidance(1.0, reason="the prompt has several parts (AND).")
         run.guidance = guidance
         for _ in range(2):
             assert torch.equal(call(unet, step), plain)
@@ -239,7 +239,7 @@ def test_what_is_not_described_is_evaluated_whole(config, guidance, words):
 def test_the_reason_is_not_told_where_nothing_would_be_left_out():
     unet, step = shared("sd1"), early("sd1", height=8, width=8)
     with modified(unet, [GuidanceInterval(scale_one=False, guide_to=0.9)]) as run:
-        run.guidance = Guidance(7.0, reason="The prompt has several parts.")
+        run.guidance = Guidance(7.0, reason="the prompt has several parts (AND).")
         call(unet, step)
         assert run.notes == []
 
@@ -469,6 +469,6 @@ def test_a_host_that_leaves_the_rows_out_itself_leaves_nothing_to_do():
         return UpcomingPicture(None, (UpcomingPass("first", Target(512, 512, 512), 20, cfg=cfg, guided=guided),))
 
     assert AT_ONE.idle_reason(picture(1.0, guided=True)) == ""
-    assert "without Skip negative prompt too" in AT_ONE.idle_reason(picture(1.0, guided=False))
+    assert "is skipped at CFG 1 anyway" in AT_ONE.idle_reason(picture(1.0, guided=False))
     assert AT_ONE.idle(picture(7.0, guided=True)).at == "at CFG 7"
     assert MIDDLE.idle_reason(picture(7.0, guided=True)) == ""  # the sampler's steps are not known

@@ -354,7 +354,7 @@ def test_what_does_not_fit_the_grid_is_left_whole_with_one_note(x, given):
     with Alone(HyperTile(tile=64, variations=1)) as alone:
         for _ in range(2):
             assert torch.equal(alone.attend((16, 16), x, **given), alone.plain(x, **given))
-        assert len(alone.run.notes) == 1 and alone.run.notes[0].startswith("HyperTile left some self-attentions whole")
+        assert len(alone.run.notes) == 1 and alone.run.notes[0].startswith("HyperTile: some layers run as without it")
 
 
 def test_forges_separate_values_are_tiled_too():
@@ -522,4 +522,4 @@ def test_says_when_a_picture_is_too_small_to_be_cut():
     unet, step = fresh("sd1"), inputs("sd1", height=16, width=16)
     with modified(unet, [HyperTile(tile=256)]) as run:
         assert torch.equal(call(unet, step), call(fresh("sd1"), step))
-    assert len(run.notes) == 1 and "choose a smaller tile" in run.notes[0]
+    assert len(run.notes) == 1 and "HyperTile does nothing in txt2img" in run.notes[0]

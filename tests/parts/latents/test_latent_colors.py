@@ -90,5 +90,5 @@ def test_numbers_are_those_of_the_extension(text, axes):
     "text", ["", "reddish", "#12", "#12345g", "1 2", "1 2 3 4 5", "1 2 x", "1e3 0 0", "nan 0 0", "21 0 0", "1,,2,3"]
 )
 def test_anything_else_is_refused_in_a_sentence(text):
-    with pytest.raises(ValueError, match="a colour is a name"):
+    with pytest.raises(ValueError, match="a color is a name"):
         parse_color(text)
