@@ -173,7 +173,9 @@ def test_a_unet_without_a_stage_goes_without_it_and_is_refused_where_nothing_is_
     shallow = replace(whole, output_blocks=whole.output_blocks[4:])
     edits = METHODS["free_u"].edits
     assert len(list(edits(FreeU(**BY_HAND), shallow, None))) == 3
-    with pytest.raises(ConfigError, match=r"^FreeU: this U-Net has no stage 1 \(128 channels\); set b and s of another stage\.$"):
+    with pytest.raises(
+        ConfigError, match=r"^FreeU: this U-Net has no stage 1 \(128 channels\); set b and s of another stage\.$"
+    ):
         list(edits(replace(NEUTRAL, b1=1.2), shallow, None))
     assert list(edits(NEUTRAL, shallow, None)) == []
 
