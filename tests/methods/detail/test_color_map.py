@@ -263,13 +263,13 @@ def test_half_precision():
 @pytest.mark.parametrize(
     "values, sentence",
     [
-        ({"regions": "1,1,1"}, "2 colors for 3 regions; give each region one, none for no color."),
+        ({"regions": "1,1,1"}, "colors has 2 and regions has 3; give each region one, none for no color."),
         ({"regions": "1,0"}, "regions cannot be read: it takes ratios above 0"),
         ({"regions": ""}, "regions cannot be read"),
         ({"regions": ",".join("1" * 65)}, "up to 64 regions"),
         ({"regions": "__import__('os')"}, "regions has characters other than"),
         ({"regions": "1=1"}, "regions has characters other than"),
-        ({"colors": "red"}, "colors are 1 and regions are 2"),
+        ({"colors": "red"}, "colors has 1 and regions has 2"),
         ({"colors": "red|"}, "colors cannot be read: a color is a name"),
         ({"colors": "red|reddish"}, "'reddish' is none"),
         ({"colors": "red|1e3 0 0"}, "colors cannot be read"),
