@@ -97,7 +97,8 @@ class ColorMap(Config):
         colors = [self._parsed("colors", text, parse_color) for text in self.colors.split("|")]
         if len(regions) != len(colors):
             raise ConfigError(
-                f"ColorMap: colors has {len(colors)} and regions has {len(regions)}; give each region one, none for no color."
+                f"ColorMap: colors has {len(colors)} and regions has {len(regions)}; give each region one, "
+                "none for no color."
             )
 
     @staticmethod
