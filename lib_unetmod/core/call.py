@@ -114,6 +114,7 @@ class HostCall:
         pass_name: "first", "hires" or "img2img".
         last_pass: whether what this pass draws is the picture, and not what another pass begins with.
         seed: the picture's, from which methods that draw at random take their generators.
+        denoising: the pass's denoising strength, None where it is not known.
     """
 
     guidance: Guidance | None = None
@@ -121,3 +122,4 @@ class HostCall:
     pass_name: str = "first"
     last_pass: bool = True
     seed: int = 0
+    denoising: float | None = None

@@ -1,0 +1,133 @@
+"""A method that was on and did nothing: told under the picture, to the API and in the file, in its grey chip's words."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import webui_stubs
+from unets import fresh, inputs
+from webui_stubs import SKIP, P, denoiser_params, generate, shared
+
+from lib_unetmod import METHODS, ColorMap, Config, DeepShrink, inspect_unet
+from lib_unetmod.core.config import knobs
+from lib_unetmod.core.registry import method_of
+from lib_unetmod.settings.selection import INFOTEXT_NOTE, from_infotext
+from lib_unetmod.webui import chip, host, infotext, sampling
+from lib_unetmod.webui.sampling_steps import course
+from lib_unetmod.webui.upcoming_picture import Loaded, picture_of
+
+SHRINK = {"deep_shrink": {"auto": False, "above": 0, "factor": 2, "end": 0.35}}
+
+
+@pytest.fixture(autouse=True)
+def fresh_webui():
+    webui_stubs.reset()
+    yield
+    assert sampling._current is None
+
+
+@pytest.fixture(scope="module")
+def sd1():
+    return fresh("sd1")
+
+
+class Img2Img(P):
+    """A `p` of img2img that evaluates where AUTOMATIC1111's Euler does, at denoising strength 0.5 of 20 steps."""
+
+    denoising_strength = 0.5
+    init_images = (object(),)
+
+    def sample(self) -> list[torch.Tensor]:
+        sampling.begin_pass(self)
+        shared.sd_model = webui_stubs.loaded(self.unets[0])
+        for progress in course("Euler", "Automatic", 20, self.denoising_strength).evaluations:
+            sampling.on_cfg_denoiser(denoiser_params())
+            self.unets[0](**inputs(self.family, timestep=999 * (1 - progress)))
+        return []
+
+
+def page(unet: Any, **changed: Any) -> Any:
+    """What the page's controls say of such a picture."""
+    shown = {"width": 128, "height": 128, "steps": 20, "sampler": "Euler", "denoising": 0.5, **changed}
+    return picture_of("img2img", shown, Loaded(inspect_unet(unet)))
+
+
+def told(p: P) -> list[str]:
+    return [comment.removeprefix(host.PREFIX) for comment in p.comments]
+
+
+@pytest.mark.parametrize("config", [DeepShrink(), ColorMap()], ids=["shrink", "colors"])
+def test_what_ends_before_img2img_begins_is_grey_beforehand(sd1, config: Config):
+    grey = chip.summary_chip(method_of(config), _in_order(config), page(sd1, width=1024, height=1024))
+    assert "unetmod-idle" in grey and f"{config.short}: nothing to do at denoising strength 0.5" in grey
+    ends = "0.35" if config.short == "Deep Shrink" else "0.15"
+    assert f"ends at {ends}, and img2img begins at 0.47 with this denoising strength." in grey
+    noise = chip.summary_chip(method_of(config), _in_order(config), page(sd1, width=1024, height=1024, denoising=1))
+    assert "unetmod-idle" not in noise
+
+
+def _in_order(config: Config) -> list[Any]:
+    """The method's toggle and knobs as its chip is given them."""
+    return [True, *(getattr(config, one.name) for one in knobs(type(config)))]
+
+
+@pytest.mark.parametrize("asked, config", [(SHRINK, DeepShrink(**SHRINK["deep_shrink"])), ({"color_map": {}}, ColorMap())])
+def test_the_sentence_is_the_chips_and_stands_once_everywhere(sd1, asked, config):
+    p, name = Img2Img([sd1]), config.short
+    generate(p, asked)
+    assert told(p) == [config.idle_reason(page(sd1))]
+    assert f"{name} ends at " in told(p)[0] and "img2img begins at 0.47" in told(p)[0]
+    assert p.extra_generation_params[INFOTEXT_NOTE] == f"{name} did nothing"
+    processed = SimpleNamespace(extra_generation_params=p.extra_generation_params)
+    sampling.finish(p, processed)
+    assert processed.extra_generation_params["UNet Mod notes"] == told(p)[0]
+    # Pasting restores the setting all the same, and so it does in 0.1.0, which knows the note and no other words.
+    assert from_infotext(p.extra_generation_params)[1] == []
+    assert infotext.Restore(method_of(config).name)(p.extra_generation_params) is True
+
+
+def test_what_acts_is_not_told_of(sd1):
+    p = Img2Img([sd1])
+    generate(p, {**SKIP, "deep_shrink": {**SHRINK["deep_shrink"], "end": 0.6}})
+    assert told(p) == [] and INFOTEXT_NOTE not in p.extra_generation_params
+
+
+def test_of_several_that_do_nothing_each_is_told(sd1):
+    p = Img2Img([sd1])
+    generate(p, {**SHRINK, "color_map": {}, "guidance_interval": {}})
+    assert len(told(p)) == 3 and any("no speedup at CFG 7" in one for one in told(p))
+    note = p.extra_generation_params[INFOTEXT_NOTE]
+    assert note == "Skip negative prompt + Deep Shrink + Color map did nothing" and len(note) <= 60
+    assert len(from_infotext(p.extra_generation_params)[0]) == 3
+
+
+def test_in_a_file_those_that_did_nothing_come_first_and_are_counted_last():
+    assert infotext.in_short(["FreeU: b1 is 9."], ["deep_shrink"]) == "Deep Shrink did nothing; FreeU"
+    everything = infotext.in_short(["The model changed."], list(METHODS))
+    assert len(everything) <= 60 and "did nothing; " in everything and everything.endswith(" more")
+
+
+@pytest.mark.parametrize("how", ["interrupted", "skipped"])
+def test_nothing_is_told_of_a_picture_that_was_stopped(sd1, how, monkeypatch):
+    monkeypatch.setattr(shared, "state", SimpleNamespace(**{how: True}), raising=False)
+    p = Img2Img([sd1])
+    generate(p, SHRINK)
+    assert told(p) == [] and INFOTEXT_NOTE not in p.extra_generation_params
+
+
+def test_a_unet_that_was_not_called_is_told_too(sd1):
+    p = Img2Img([sd1])
+    p.sample = list
+    generate(p, SKIP)
+    assert told(p) == ["Skip blocks did nothing in this image."]
+
+
+def test_a_batch_after_one_of_the_same_tells_nothing_twice(sd1):
+    p = Img2Img([sd1])
+    generate(p, SHRINK)
+    sampling.arm(p)
+    p.sample()
+    assert len(told(p)) == 1 and p.extra_generation_params[INFOTEXT_NOTE] == "Deep Shrink did nothing"
