@@ -8,7 +8,7 @@ it behind a patcher, of which no reference may be held, because its memory manag
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -18,7 +18,9 @@ from modules import devices, processing, shared
 from torch import Tensor, nn
 
 from ..core.call import Guidance, HostCall
+from ..core.config import Config
 from ..core.unet_map import UnsupportedUNet, inspect_unet
+from ..methods.speed.token_merging import TokenMerging
 from .upcoming_picture import Loaded
 
 try:
@@ -223,11 +225,27 @@ def replacement() -> str | None:
     )
 
 
-def rivals(p: Any) -> list[str]:
-    """A sentence for each of the WebUI's own modifications of the U-Net that acts beside ours."""
+def does_the_same(p: Any, config: Config) -> str:
+    """Why a method of ours is left out, as a sentence, where the WebUI's own does the same to the same tokens.
+
+    Ours finds the tokens merged already, and could only stand aside in layer after layer.
+    """
+    if not (isinstance(config, TokenMerging) and _own_token_merging(p)):
+        return ""
+    return (
+        f"{config.title} is left out, because the WebUI's own is on. Set its Token merging ratios to 0 in Settings, "
+        "Optimizations, to use this one."
+    )
+
+
+def rivals(p: Any, configs: Iterable[Config]) -> list[str]:
+    """A sentence for each of the WebUI's own modifications of the U-Net that acts beside ours, and is not told of yet.
+
+    `configs` are all that were asked for.
+    """
     hires = bool(getattr(p, "enable_hr", False))
     found = []
-    if _own_token_merging(p, hires):
+    if _own_token_merging(p) and not any(does_the_same(p, config) for config in configs):
         found.append("The WebUI's token merging is also on: turn one off (Settings, Optimizations).")
     second_pass = hires and _setting("hypertile_enable_unet_secondpass")
     if _setting("hypertile_enable_unet") or second_pass:
@@ -253,11 +271,11 @@ def warn(sentence: str) -> None:
     gr.Warning(PREFIX + sentence)
 
 
-def _own_token_merging(p: Any, hires: bool) -> bool:
+def _own_token_merging(p: Any) -> bool:
     ratio_of = getattr(p, "get_token_merging_ratio", None)
     if ratio_of is None:
         return False
-    return bool(ratio_of() or (hires and ratio_of(for_hr=True)))
+    return bool(ratio_of() or (getattr(p, "enable_hr", False) and ratio_of(for_hr=True)))
 
 
 def _setting(name: str, default: Any = None) -> Any:

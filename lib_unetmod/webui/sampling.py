@@ -178,6 +178,10 @@ def _usable(p: Any, plan: Plan, unet: Any) -> list[Config]:
         return []
     usable: list[Config] = []
     for config in plan.configs:
+        same = host.does_the_same(p, config)
+        if same:
+            plan.note(p, [same])
+            continue
         reasons = [reason for other in usable if (reason := conflict(other, config))]
         if reasons:
             plan.note(p, [f"{reasons[0]} {config.title} is left out."])
@@ -191,7 +195,7 @@ def _usable(p: Any, plan: Plan, unet: Any) -> list[Config]:
         except ConfigError as error:
             plan.note(p, [f"{error} The method is left out."])
     if usable:
-        plan.note(p, host.rivals(p))
+        plan.note(p, host.rivals(p, plan.configs))
     return usable
 
 

@@ -131,3 +131,20 @@ def test_a_batch_after_one_of_the_same_tells_nothing_twice(sd1):
     sampling.arm(p)
     p.sample()
     assert len(told(p)) == 1 and p.extra_generation_params[INFOTEXT_NOTE] == "Deep Shrink did nothing"
+
+
+# The WebUI's token merging beside ours.
+
+
+def test_of_two_token_mergings_the_webuis_acts_and_one_sentence_says_so(sd1):
+    p = P([sd1])
+    p.get_token_merging_ratio = lambda for_hr=False: 0.5
+    generate(p, {"token_merging": {}, **SKIP})
+    (sentence,) = told(p)
+    assert sentence.startswith("Token merging (ToMe) is left out, because the WebUI's own is on.")
+    assert "UNet Mod token merging" not in p.extra_generation_params and all(count for _, count in p.seen)
+    assert p.extra_generation_params[INFOTEXT_NOTE] == "Token merging"
+    p = P([sd1])
+    p.get_token_merging_ratio = lambda for_hr=False: 0.5 * for_hr
+    generate(p, {"token_merging": {}})
+    assert told(p) == [] and "UNet Mod token merging" in p.extra_generation_params
