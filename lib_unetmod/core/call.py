@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -93,11 +93,14 @@ class Guidance:
         scale: of classifier-free guidance; at 1 the unconditional rows do not count.
         rows: how the rows of a call belong together; a tuple stands for `Rows` of it.
         reason: where the host cannot tell the rows, why, as a sentence's end for the user, after a colon.
+        joined_by: asks what to call another extension that joins the rows in the host's place, and may use them all at any
+            scale; empty where the host does. To be asked as late as can be: some come after the host has told the rest.
     """
 
     scale: float
     rows: Rows = Rows()
     reason: str = ""
+    joined_by: Callable[[], str] = field(default=lambda: "", compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.rows, Rows):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -21,6 +22,7 @@ from ..core.call import Guidance, HostCall
 from ..core.config import Config
 from ..core.unet_map import UnsupportedUNet, inspect_unet
 from ..methods.speed.token_merging import TokenMerging
+from . import joining
 from .upcoming_picture import Loaded
 
 try:
@@ -182,7 +184,8 @@ def guidance_of(params: Any) -> Guidance | None:
     # "a cat :1.2" multiplies the scale of its picture; the picture that is furthest from 1 decides.
     scale = max((scale * part.weight for parts in pictures for part in parts), key=lambda one: abs(one - 1))
     reason = _why_unpaired(params, denoiser, pictures)
-    return Guidance(scale, reason=reason) if reason else Guidance(scale, (*range(len(pictures)),) * 2)
+    rows = () if reason else (*range(len(pictures)),) * 2
+    return Guidance(scale, rows, reason, joined_by=partial(joining.other_than_the_webui, denoiser))
 
 
 def _why_unpaired(params: Any, denoiser: Any, pictures: Sequence[Sequence[Any]]) -> str:

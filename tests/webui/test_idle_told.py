@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -148,3 +149,80 @@ def test_of_two_token_mergings_the_webuis_acts_and_one_sentence_says_so(sd1):
     p.get_token_merging_ratio = lambda for_hr=False: 0.5 * for_hr
     generate(p, {"token_merging": {}})
     assert told(p) == [] and "UNet Mod token merging" in p.extra_generation_params
+
+
+# Who joins prompt and negative prompt.
+
+
+def joined_by(denoiser: Any) -> str:
+    params = denoiser_params(scale=1.0)
+    vars(denoiser).update(vars(params.denoiser))
+    params.denoiser = denoiser
+    return host.guidance_of(params).joined_by()
+
+
+def function_of(file: str, name: str, **globals_: Any) -> Any:
+    """A function as if it were written in that file of that module."""
+    namespace = {"__name__": name, **globals_}
+    exec(compile("def combine_denoised(*args, **kwargs): pass", file, "exec"), namespace)
+    return namespace["combine_denoised"]
+
+
+OWN = function_of("/webui/modules/sd_samplers_cfg_denoiser.py", "modules.sd_samplers_cfg_denoiser")
+DYNAMIC = function_of("/webui/extensions/sd-dynamic-thresholding/scripts/a.py", "dynamic_thresholding.py")
+
+
+class WebUIs:
+    combine_denoised = OWN
+
+
+class DynamicThresholdings(WebUIs):
+    combine_denoised = DYNAMIC
+
+
+def test_another_function_that_joins_the_rows_is_seen_wherever_it_stands():
+    name = "another extension (sd-dynamic-thresholding)"
+    assert joined_by(SimpleNamespace()) == "" == joined_by(WebUIs())
+    assert joined_by(DynamicThresholdings()) == name
+    patched = WebUIs()
+    patched.combine_denoised = DYNAMIC
+    assert joined_by(patched) == name
+    patched.combine_denoised = WebUIs().combine_denoised  # as its undoing leaves it
+    assert joined_by(patched) == ""
+    patched.combine_denoised = function_of("<string>", "somewhere")
+    assert joined_by(patched) == "another extension"
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_a_function_that_says_that_it_is_off_counts_for_what_it_stands_in_for(enabled):
+    state = SimpleNamespace(is_enabled=enabled)
+    file = "/webui/extensions/sd-webui-neutral-prompt/lib_neutral_prompt/cfg_denoiser_hijack.py"
+    hijack = function_of(file, "lib_neutral_prompt.cfg_denoiser_hijack", global_state=state)
+    patched = WebUIs()
+    patched.combine_denoised = partial(hijack, original_function=patched.combine_denoised)
+    assert joined_by(patched) == ("another extension (sd-webui-neutral-prompt)" if enabled else "")
+
+
+@pytest.mark.parametrize("when", ["before", "after our callback"])
+def test_rows_that_another_extension_works_with_are_not_left_out(sd1, when):
+    """Incantations' callback comes after ours: its function is looked for when the U-Net is called."""
+    denoiser = WebUIs()
+
+    class Joined(Img2Img):
+        def sample(self) -> torch.Tensor:
+            params = denoiser_params(scale=1.0)
+            vars(denoiser).update(vars(params.denoiser))
+            params.denoiser = denoiser
+            shared.sd_model = webui_stubs.loaded(self.unets[0])
+            if when == "before":
+                denoiser.combine_denoised = DYNAMIC
+            sampling.on_cfg_denoiser(params)
+            denoiser.combine_denoised = DYNAMIC
+            return self.unets[0](**inputs(self.family))
+
+    p = Joined([sd1])
+    out = generate(p, {"guidance_interval": {}})
+    assert torch.equal(out, sd1(**inputs("sd1")))
+    words = "Skip negative prompt is off: another extension (sd-dynamic-thresholding) works with the negative prompt."
+    assert told(p) == [words]
+    assert p.extra_generation_params[INFOTEXT_NOTE] == "Skip negative prompt did nothing"

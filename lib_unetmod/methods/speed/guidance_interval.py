@@ -124,6 +124,10 @@ def guidance_interval(config: GuidanceInterval, unet: UNetMap, run: Run) -> Iter
         if unet.rows_have_places:
             run.note("Skip negative prompt is off: ControlNet's reference needs the negative prompt too.")
             return None
+        joined_by = guidance.joined_by()
+        if joined_by:
+            run.note(f"Skip negative prompt is off: {joined_by} works with the negative prompt.")
+            return None
         return guidance.rows if guidance.rows.unconditional else None
 
     def settle_and_compute(call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:

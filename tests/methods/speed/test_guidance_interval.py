@@ -465,6 +465,23 @@ def test_a_picture_in_which_nothing_is_left_out_is_told_of_once_at_its_end():
     assert len(run.notes) == 1 and "no speedup at CFG 7" in run.notes[0]
 
 
+def test_rows_that_somebody_else_joins_are_not_left_out():
+    unet, step = fresh("sd1"), early("sd1")
+    plain, asked = call(unet, step), []
+
+    def joined_by() -> str:
+        asked.append(True)
+        return "another extension (SAG)"
+
+    for scale, config, told in ((1.0, AT_ONE, 1), (7.0, MIDDLE, 1), (7.0, AT_ONE, 0)):
+        asked.clear()
+        with modified(unet, [config]) as run:
+            run.guidance = Guidance(scale, (0, 0), joined_by=joined_by)
+            assert torch.equal(call(unet, step), plain)
+            assert len(run.notes) == len(asked) == told
+            assert all(note.endswith("another extension (SAG) works with the negative prompt.") for note in run.notes)
+
+
 def test_a_host_that_leaves_the_rows_out_itself_leaves_nothing_to_do():
     def picture(cfg: float, guided: bool) -> UpcomingPicture:
         return UpcomingPicture(None, (UpcomingPass("first", Target(512, 512, 512), 20, cfg=cfg, guided=guided),))
