@@ -64,7 +64,7 @@ def deep_cache_on(twin: nn.Module, timesteps: Sequence[float], interval: int) ->
 @contextmanager
 def free_u_on(twin: nn.Module, family: str) -> Iterator[Evaluate]:
     """diffusers' FreeU with the values that ours has for this family."""
-    first, second = FreeU().filled_in(family).stages
+    first, second, _ = FreeU().filled_in(family).stages
     twin.enable_freeu(s1=first.s, s2=second.s, b1=first.b, b2=second.b)
     try:
         yield lambda step: call_twin(twin, step)

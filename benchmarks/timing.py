@@ -52,8 +52,14 @@ def seconds_now() -> float:
     """
     if not torch.cuda.is_available():
         return time.process_time()
-    torch.cuda.synchronize()
+    wait()
     return time.perf_counter()
+
+
+def wait() -> None:
+    """Until a GPU is done with all that it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def mark() -> Mark:
@@ -85,8 +91,7 @@ class Stopwatch:
 
     def seconds(self) -> dict[Hashable, float]:
         """Of each part until now. Waits for the GPU."""
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
+        wait()
         total: dict[Hashable, float] = defaultdict(float)
         for part, began, ended in self._spans:
             total[part] += seconds_between(began, ended)

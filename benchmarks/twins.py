@@ -1,18 +1,19 @@
-"""The same weights in diffusers' U-Net, an independent forward that published implementations act on."""
+"""The same weights in diffusers' U-Net, an independent forward that published implementations act on.
+
+diffusers takes seconds to import, so it is imported when a twin is made.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel
-from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 from torch import Tensor, nn
 
 from lib_unetmod import inspect_unet
 
 
-def diffusers_twin(unet: nn.Module) -> UNet2DConditionModel:
+def diffusers_twin(unet: nn.Module) -> nn.Module:
     """A diffusers U-Net that shares the weights of `unet`, an ldm U-Net of SD1's topology at any width."""
     width, structure = unet.model_channels, inspect_unet(unet)
     attention = structure.input_blocks[1].transformer_blocks[0].cross_attention
@@ -27,7 +28,7 @@ def diffusers_twin(unet: nn.Module) -> UNet2DConditionModel:
     )
 
 
-def sdxl_twin(unet: nn.Module) -> UNet2DConditionModel:
+def sdxl_twin(unet: nn.Module) -> nn.Module:
     """The same for an sgm U-Net of SDXL's layout, with its labels as class labels."""
     width, structure = unet.model_channels, inspect_unet(unet)
     depths = [1] + [len(structure.block(name).transformer_blocks) for name in ("in.4", "in.7")]
@@ -47,7 +48,10 @@ def sdxl_twin(unet: nn.Module) -> UNet2DConditionModel:
     )
 
 
-def _with_weights_of(unet: nn.Module, **config: Any) -> UNet2DConditionModel:
+def _with_weights_of(unet: nn.Module, **config: Any) -> nn.Module:
+    from diffusers import UNet2DConditionModel
+    from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
+
     with torch.device("meta"):  # no weights are drawn, only to be thrown away
         twin = UNet2DConditionModel(**config)
     state = {"model.diffusion_model." + key: value for key, value in unet.state_dict().items()}
@@ -55,7 +59,7 @@ def _with_weights_of(unet: nn.Module, **config: Any) -> UNet2DConditionModel:
     return twin.eval().requires_grad_(False)
 
 
-def call_twin(twin: UNet2DConditionModel, step: dict) -> Tensor:
+def call_twin(twin: nn.Module, step: dict) -> Tensor:
     """One evaluation: x (B, 4, H, W), timesteps (B,) of one value, context (B, tokens, size), for SDXL y (B, labels)."""
     labels = {} if step.get("y") is None else {"class_labels": step["y"]}
     return twin(step["x"], step["timesteps"][0], step["context"], return_dict=False, **labels)[0]
