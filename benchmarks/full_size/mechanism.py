@@ -48,7 +48,7 @@ class Price:
     plain: float
 
 
-def price(subject: Subject, rounds: int = 30) -> Price:
+def price(subject: Subject, rounds: int = 20) -> Price:
     ways = {"plain": plain_way(subject, 1), "resting": our_way(subject, RESTING, 1)}
     found = in_turn(ways, rounds, over="plain", timed=_seconds)
     with modified(subject.unet, RESTING.configs):
