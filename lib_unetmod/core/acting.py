@@ -10,7 +10,8 @@ never acted gets one sentence, from the function that says beforehand that it wi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from operator import is_
 from typing import Any
@@ -25,7 +26,7 @@ from .patching import Wrapper
 from .registry import Method
 from .target import Target
 from .unet_map import UNetMap
-from .upcoming_picture import UpcomingPass, UpcomingPicture
+from .upcoming_picture import Idle, UpcomingPass, UpcomingPicture
 
 
 @dataclass(eq=False)
@@ -52,16 +53,24 @@ class Applied:
         def guarded(call: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
             if not runs():
                 return call(*args, **kwargs)
-            if self._acted_now:
-                return wrapper(call, *args, **kwargs)
-            layer = _Watched(call, args, kwargs)
-            out = wrapper(layer, *args, **kwargs)
-            if out is not layer.unchanged:
-                self.acted += 1
-                self._acted_now = True
-            return out
+            try:
+                return self._seen_acting(wrapper, call, args, kwargs)
+            except Exception as error:
+                if not hasattr(error, "unetmod_method"):
+                    error.unetmod_method = self.method.title
+                raise
 
         return guarded
+
+    def _seen_acting(self, wrapper: Wrapper, call: Callable[..., Tensor], args: tuple, kwargs: dict[str, Any]) -> Tensor:
+        if self._acted_now:
+            return wrapper(call, *args, **kwargs)
+        layer = _Watched(call, args, kwargs)
+        out = wrapper(layer, *args, **kwargs)
+        if out is not layer.unchanged:
+            self.acted += 1
+            self._acted_now = True
+        return out
 
 
 #: What no layer answers.
@@ -97,7 +106,7 @@ class _SeenPass:
     Attributes:
         target: the largest picture of its traversals.
         timesteps: of each evaluation; a number where something has read it already, None where the host gave none.
-        guided: whether calls held unconditional rows, or ones that nobody told of.
+        guided: whether there may have been unconditional rows in its calls.
     """
 
     name: str
@@ -106,12 +115,11 @@ class _SeenPass:
     timesteps: list[Tensor | float | None] = field(default_factory=list)
     guided: bool = False
 
-    def take_in(self, target: Target, call: HostCall, rows: int) -> None:
+    def take_in(self, target: Target, call: HostCall, guided: bool) -> None:
         self.call = call
+        self.guided = self.guided or guided
         if target.scale > self.target.scale:
             self.target = target
-        known = call.guidance is not None and len(call.guidance.rows) == rows
-        self.guided = self.guided or not known or bool(call.guidance.rows.unconditional)
 
     def as_upcoming(self, clock: Clock) -> UpcomingPass:
         # Read only now: while the picture was drawn it would have waited for the device.
@@ -137,13 +145,13 @@ class Seen:
         self._passes: list[_SeenPass] = []
         self._evaluation = -1
 
-    def traversal(self, unet: UNetMap, target: Target, clock: Clock, call: HostCall, rows: int) -> None:
-        """Take in a traversal of a batch of `rows` as it begins."""
+    def traversal(self, unet: UNetMap, target: Target, clock: Clock, call: HostCall, guided: bool) -> None:
+        """Take in a traversal as it begins. `guided` says whether there may be unconditional rows in its call."""
         if not self._passes or self._passes[-1].name != call.pass_name:
             self._unet = unet  # of a refiner, which may follow, no method's settings were made for
             self._passes.append(_SeenPass(call.pass_name, target, call))
         now = self._passes[-1]
-        now.take_in(target, call, rows)
+        now.take_in(target, call, guided)
         if clock.evaluation != self._evaluation or not now.timesteps:
             self._evaluation = clock.evaluation
             now.timesteps.append(_kept(clock.given))
@@ -159,14 +167,11 @@ def _kept(timestep: Tensor | float | None) -> Tensor | float | None:
     return timestep.detach().flatten()[:1].clone() if isinstance(timestep, Tensor) else timestep
 
 
-def why_nothing(applied: Applied, picture: UpcomingPicture | None, notes: Sequence[str]) -> str:
-    """A sentence about a method that never acted, empty where a note says already what became of it."""
-    if any(name in note for name in applied.method.names for note in notes):
-        return ""
-    config, reason = applied.config, ""
+def why_nothing(applied: Applied, picture: UpcomingPicture | None) -> Idle:
+    """Why a method never acted: as it was said before, or, where nothing explains it, that it did not."""
+    config, idle = applied.config, None
     if picture is not None:
-        try:
-            reason = config.idle_reason(picture)
-        except ConfigError:  # another U-Net came on the way
-            reason = ""
-    return reason or f"{config.short or config.title} did nothing in this image."
+        # Another U-Net that came on the way may not take the settings.
+        with suppress(ConfigError):
+            idle = config.idle(picture)
+    return idle or Idle("in this image", f"{config.short or config.title} did nothing in this image.")

@@ -15,18 +15,22 @@ from torch import Tensor, nn
 from . import tables
 from .acting import Applied, Seen, why_nothing
 from .call import Guidance, HostCall, Rows
+from .call_rows import CallRows, rows_of_call
 from .clock import Clock, Traversal
 from .composition import in_order
 from .config import Config
 from .depth import Depth
 from .edits import DecoderEdit
+from .foreign import inside_layers, replaced_attentions
 from .knobs import ConfigError
 from .patching import Edit, Installed, watch_calls, what_is_on
 from .registry import method_of
+from .rescue import Failure, Rescue
 from .schedule import PASSES, ProgressRange
 from .size import Size, size_of
 from .state import Ledger, PerPass, PerStream, PerTraversal
 from .target import PIXELS, TRAINED, Target
+from .unet_call import UNetCall
 from .unet_map import UNetMap, inspect_unet
 
 C = TypeVar("C", bound=Config)
@@ -70,7 +74,11 @@ class Run:
         self._shared: dict[Callable[[Run], Any], Any] = {}
         self._trained_size = trained_size
         self._seen = Seen()
-        self._called_with: Tensor | None = None
+        self._called = UNetCall()
+        self._rows: PerTraversal[CallRows | None] = PerTraversal(self.clock, lambda: None)
+        self._inside: PerTraversal[list[str] | None] = PerTraversal(self.clock, lambda: None)
+        self._watched: list[str] = []
+        self._failed = False
         self._walked_call_input = False
         self._followed = unet
         self._asked = [Applied(method_of(config), config) for config in in_order(configs)]
@@ -155,7 +163,7 @@ class Run:
         """Let go of all that is kept for further evaluations: the pass's last one is done, and decoding may follow."""
         self._ledger.clear()
         self.clock.end_traversals()
-        self._called_with = None
+        self._called = UNetCall()
 
     def new_evaluation(self) -> None:
         """For hosts that know: the sampler calls its denoiser now. See `Clock`."""
@@ -178,6 +186,20 @@ class Run:
         """Tell the user something, once however often it happens."""
         if sentence not in self.notes:
             self.notes.append(sentence)
+
+    def rows(self, batch: int) -> CallRows:
+        """What is known of the rows of the current traversal, of which there are `batch`."""
+        if self._rows.get() is None:
+            self._rows.set(rows_of_call(self.guidance, self._called.options, self._called.context, batch))
+        return self._rows.get()
+
+    @property
+    def needs_all_rows(self) -> str:
+        """Why no row may be missing inside layers, as the end of a sentence: who acts there; empty where nobody does."""
+        if self._inside.get() is None:
+            self._inside.set(inside_layers(self.map, self._called.options))
+        names = self._inside.get()
+        return f"{' and '.join(names)} needs the negative prompt too." if names else ""
 
     def generator(self, key: str) -> torch.Generator:
         """A new generator on the CPU, the same for equal keys within one evaluation, from the seed given to `modified`.
@@ -217,15 +239,16 @@ class Run:
     def picture_done(self) -> tuple[str, ...]:
         """Tell of each method that did nothing to the picture, and why; leaving the run without an exception does so too.
 
-        Returns the names of these methods.
+        Returns the names of these methods. Not among them are those of which the host does all that they are for.
         """
-        idle = [applied for applied in self._asked if not applied.acted]
-        picture = self._seen.as_upcoming(self.clock) if idle else None
-        for applied in idle:
-            sentence = why_nothing(applied, picture, self.notes)
-            if sentence:
-                self.note(sentence)
-        return tuple(applied.method.name for applied in idle)
+        found = [applied for applied in self._asked if not applied.acted]
+        picture = self._seen.as_upcoming(self.clock) if found else None
+        idle = [(applied.method, one) for applied in found if not (one := why_nothing(applied, picture)).needless]
+        for method, one in idle:
+            # A note that an error stopped them stands for all of them.
+            if not self._failed and not any(name in note for name in method.names for note in self.notes):
+                self.note(one.why)
+        return tuple(method.name for method, _ in idle)
 
     @property
     def kept_bytes(self) -> int:
@@ -282,11 +305,14 @@ class Run:
         self._refuse_twice()
         # All methods are asked before the first module is touched, so that a refusal leaves nothing behind.
         planned = self._planned(self._applied)
-        self._attention_edited = self._kinds_of_attention(edit.module for _, edits in planned for edit in edits)
+        edited = {edit.module for _, edits in planned for edit in edits}
+        self._attention_edited = self._kinds_of_attention(edited)
         tables.run_begins()
         self._undo.append(tables.run_ends)
         try:
             self._undo.append(watch_calls(self.map.unet, self._unet_called))
+            rescue = Rescue(self.map, self._call_plainly, self._stand_aside)
+            self._installed.add(rescue.edits(edited), "rescue", Depth.RESCUE)
             begin = Edit(self.map.input_blocks[0].layers[0].module, self._traversal_begins)
             self._installed.add([begin], "clock", Depth.CLOCK)
             for applied, edits in planned:
@@ -334,19 +360,37 @@ class Run:
         return {kinds[module] for module in edited if module in kinds}
 
     def _unet_called(self, args: tuple, kwargs: dict) -> None:
-        timesteps = args[1] if len(args) > 1 else kwargs.get("timesteps")
-        if timesteps is not None:
-            self.clock.at_timestep(timesteps)
-        self._called_with = args[0] if args else kwargs.get("x")
+        self._called = UNetCall(args, kwargs).kept()
+        if self._called.timesteps is not None:
+            self.clock.at_timestep(self._called.timesteps)
         self._installed.put_back_lost()
-        self._note_replaced_attention(kwargs.get("transformer_options"))
+        self._see_replaced_attentions()
 
-    def _note_replaced_attention(self, options: Any) -> None:
-        """Forge's extensions can put a function in an attention's place, which is called instead of its forward."""
-        replaced = options.get("patches_replace") if isinstance(options, dict) else None
-        for kind in ("attn1", "attn2"):
-            if (replaced or {}).get(kind) and kind in self._attention_edited:
-                self.note(f"Another extension replaces {kind}; UNet Mod has no effect in those layers.")
+    def _see_replaced_attentions(self) -> None:
+        """The forks' extensions can put a function in an attention's place, which is called instead of its forward."""
+        for kind, functions in replaced_attentions(self._called.options).items():
+            names = list(dict.fromkeys(functions.values()))
+            if kind in self._attention_edited:
+                self.note(f"{' and '.join(names)} replaces {kind}; UNet Mod has no effect in those layers.")
+            if kind == "attn1" and all(place[0] == "middle" for place in functions):
+                self._watched = names
+
+    def _call_plainly(self) -> Tensor:
+        """What the U-Net gives as it was called, with no method acting."""
+        self._failed = True
+        self._ledger.clear()
+        try:
+            return self._called.kept().made_again(self.map.unet)
+        except BaseException:
+            self._failed = False
+            raise
+
+    def _stand_aside(self, failure: Failure) -> None:
+        where = f" in {failure.where}" if failure.where else ""
+        self.note(
+            f"An error{where} ({failure.kind}) stopped all methods: the rest of this image is drawn without them. The "
+            "console shows more."
+        )
 
     def _traversal_begins(self, call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         self.clock.new_traversal()
@@ -356,24 +400,35 @@ class Run:
         if self.pass_name == "first":
             self.first_size = traversal.latent_size
         if traversal.continues:
-            self._seen.traversal(self.map, self.target, self.clock, self.call, len(x))
+            self._seen.traversal(self.map, self.target, self.clock, self.call, guided=self._may_be_guided(len(x)))
         for applied in self._applied:
-            applied.traversal_begins(active=self._is_for_now(applied.config))
+            applied.traversal_begins(active=self._is_for_now(applied))
         # What one set of methods kept is not for another: where a window or a phase begins, caches begin anew.
         acting = [applied for applied in self._applied if applied.active]
         traversal.told_doing = lambda: tuple((one.method.name, self._phase(one.config)) for one in acting)
         return call(x, *args, **kwargs)
 
+    def _may_be_guided(self, batch: int) -> bool:
+        """Whether unconditional rows may be among those of the call. Nothing is read for it."""
+        conditional = rows_of_call(self.guidance, self._called.options, None, batch).conditional
+        return conditional is None or not all(conditional)
+
     def _phase(self, config: Config) -> Hashable:
         of_its_own = type(config).cache_key is not Config.cache_key
         return self.resolved(config).cache_key(self.clock.progress) if of_its_own else None
 
-    def _is_for_now(self, config: Config) -> bool:
+    def _is_for_now(self, applied: Applied) -> bool:
         """Whether a method is to act in this traversal: by its passes, its window and the picture's size."""
-        if not config.acts_in(self.pass_name):
+        config = applied.config
+        if self._failed or not config.acts_in(self.pass_name):
             return False
         config = self.resolved(config)
-        return self.within(config.window) and not config.held_back(self.target)
+        if not self.within(config.window):
+            return False
+        if self._watched and not applied.method.keeps_maps:
+            self.note(f"{config.short or config.title} is off: {' and '.join(self._watched)} reads the middle block.")
+            return False
+        return not config.held_back(self.target)
 
     def _place(self, x: Tensor) -> Hashable | None:
         """What a traversal of `x` continues; None for one of other data than the U-Net was called with.
@@ -383,7 +438,7 @@ class Run:
         decides.
         """
         same_place = (self.traversal.call, tuple(x.shape), x.dtype, x.device)
-        called_with = self._called_with
+        called_with = self._called.x
         if called_with is not None and called_with.data_ptr() == x.data_ptr() and called_with.shape == x.shape:
             self._walked_call_input = True
             return same_place

@@ -27,7 +27,9 @@ from lib_unetmod import (
 from lib_unetmod.core.acting import Applied
 from lib_unetmod.core.call import HostCall
 from lib_unetmod.core.clock import Clock
-from lib_unetmod.core.registry import method_of
+from lib_unetmod.core.depth import Depth
+from lib_unetmod.core.patching import Edit
+from lib_unetmod.core.registry import method, method_of
 from lib_unetmod.core.run import Run
 from tests.contract import contract_configs
 
@@ -189,7 +191,8 @@ def test_rows_and_scale_are_the_reason(unet):
     with modified(unet, [GuidanceInterval()]) as run:
         run.guidance = Guidance(1.0, (0, 1))
         call(unet, inputs("sd1"))
-    assert run.notes == ["Skip negative prompt: nothing to save, because the negative prompt is skipped at CFG 1 anyway."]
+        assert run.picture_done() == ()
+    assert run.notes == []  # the host has left the negative prompt out, and nobody misses anything
 
 
 def test_no_second_sentence_where_the_method_has_said_it(unet):
@@ -240,3 +243,16 @@ def test_another_unet_on_the_way_is_no_reason_for_what_acted_before(unet):
         drawn(run, unet)
         run.follow(fresh("sdxl"))
     assert len(run.notes) == 1 and run.notes[0].startswith("Left out after the model changed")
+
+
+def test_an_error_that_stopped_all_methods_is_told_alone(unet, plain, probe):
+    def failing(config, unet, run):
+        def fail(call, *args, **kwargs):
+            raise ValueError("ours")
+
+        yield Edit(unet.input_blocks[1].layers[0].module, fail)
+
+    method(probe, title="Probe", benefit="", at=Depth.INNERMOST)(failing)
+    with modified(unet, [probe(factor=2), DeepCache()]) as run:
+        assert same(drawn(run, unet), plain)
+    assert len(run.notes) == 1 and run.notes[0].startswith("An error in Probe (ValueError) stopped all methods")

@@ -181,7 +181,7 @@ class DynamicThresholdings(WebUIs):
 
 
 def test_another_function_that_joins_the_rows_is_seen_wherever_it_stands():
-    name = "another extension (sd-dynamic-thresholding)"
+    name = "sd-dynamic-thresholding"
     assert joined_by(SimpleNamespace()) == "" == joined_by(WebUIs())
     assert joined_by(DynamicThresholdings()) == name
     patched = WebUIs()
@@ -189,8 +189,8 @@ def test_another_function_that_joins_the_rows_is_seen_wherever_it_stands():
     assert joined_by(patched) == name
     patched.combine_denoised = WebUIs().combine_denoised  # as its undoing leaves it
     assert joined_by(patched) == ""
-    patched.combine_denoised = function_of("<string>", "somewhere")
-    assert joined_by(patched) == "another extension"
+    patched.combine_denoised = function_of("<string>", "somewhere.else")
+    assert joined_by(patched) == "else"
 
 
 @pytest.mark.parametrize("enabled", [True, False])
@@ -200,7 +200,7 @@ def test_a_function_that_says_that_it_is_off_counts_for_what_it_stands_in_for(en
     hijack = function_of(file, "lib_neutral_prompt.cfg_denoiser_hijack", global_state=state)
     patched = WebUIs()
     patched.combine_denoised = partial(hijack, original_function=patched.combine_denoised)
-    assert joined_by(patched) == ("another extension (sd-webui-neutral-prompt)" if enabled else "")
+    assert joined_by(patched) == ("sd-webui-neutral-prompt" if enabled else "")
 
 
 @pytest.mark.parametrize("when", ["before", "after our callback"])
@@ -223,6 +223,5 @@ def test_rows_that_another_extension_works_with_are_not_left_out(sd1, when):
     p = Joined([sd1])
     out = generate(p, {"guidance_interval": {}})
     assert torch.equal(out, sd1(**inputs("sd1")))
-    words = "Skip negative prompt is off: another extension (sd-dynamic-thresholding) works with the negative prompt."
-    assert told(p) == [words]
+    assert told(p) == ["Skip negative prompt is off: sd-dynamic-thresholding needs the negative prompt too."]
     assert p.extra_generation_params[INFOTEXT_NOTE] == "Skip negative prompt did nothing"
