@@ -20,7 +20,7 @@ from ..core.registry import method_of
 from ..core.run import Run, modified
 from ..core.unet_map import UnsupportedUNet
 from ..settings.selection import configs_of
-from . import host, host_rivals, infotext
+from . import host, host_rivals, infotext, settings
 from .api import Choice
 
 _PLAN = "unetmod_plan"
@@ -169,6 +169,7 @@ def _modified(p: Any, unet: Any, configs: list[Config]) -> Run:
         timesteps=host.timesteps(),
         vae=host.current_vae(),
         trained_size=host.trained_size(),
+        keep_bytes=settings.keep_bytes(),
     )
 
 
