@@ -22,7 +22,7 @@ from .config import Config
 from .depth import Depth
 from .edits import DecoderEdit
 from .foreign import inside_layers, replaced_attentions
-from .knobs import ConfigError
+from .knobs import ConfigError, shortened
 from .patching import Edit, Installed, watch_calls, what_is_on
 from .registry import method_of
 from .rescue import Failure, Rescue
@@ -60,6 +60,7 @@ class Run:
         timesteps: int,
         vae: nn.Module | None,
         trained_size: int | None,
+        keep_bytes: int | None = None,
     ) -> None:
         self.map: UNetMap = inspect_unet(unet)
         self.clock = Clock(timesteps)
@@ -70,7 +71,7 @@ class Run:
         self.first_size: Size | None = None
         self.left_out: PerTraversal[Rows | None] = PerTraversal(self.clock, lambda: None)
         self._resolved: PerTraversal[dict[Config, Config]] = PerTraversal(self.clock, dict)
-        self._ledger = Ledger()
+        self._ledger = Ledger(self.clock, keep_bytes, self.notes)
         self._shared: dict[Callable[[Run], Any], Any] = {}
         self._trained_size = trained_size
         self._seen = Seen()
@@ -79,6 +80,7 @@ class Run:
         self._inside: PerTraversal[list[str] | None] = PerTraversal(self.clock, lambda: None)
         self._watched: list[str] = []
         self._failed = False
+        self._asking = ""
         self._walked_call_input = False
         self._followed = unet
         self._asked = [Applied(method_of(config), config) for config in in_order(configs)]
@@ -224,9 +226,10 @@ class Run:
     def per_stream(self, make: Callable[[], S], tensors: Callable[[S], Iterable[Tensor]] | None = None) -> PerStream[S]:
         """A slot for what is kept from one evaluation to the next, apart for each stream of traversals.
 
-        `tensors` gives those that a state holds, for their bytes to be counted; None where it holds none.
+        `tensors` gives those that a state holds, for their bytes to be counted; None where it holds none. Streams for which
+        there is no room have no state.
         """
-        slot = PerStream(self.clock, self._ledger, make, tensors)
+        slot = PerStream(self.clock, self._ledger, make, tensors, self._asking)
         self._ledger.slots.append(slot)
         return slot
 
@@ -347,6 +350,7 @@ class Run:
                 )
 
     def _guarded(self, applied: Applied) -> Iterator[Edit]:
+        self._asking = applied.config.title
         for edit in applied.method.edits(applied.config, self.map, self):
             runs = self._finishes if isinstance(edit, DecoderEdit) else _is_active
             yield Edit(edit.module, applied.guarded(edit.wrapper, partial(runs, applied)), edit.at)
@@ -397,6 +401,7 @@ class Run:
         traversal = self.traversal
         traversal.place = self._place(x)
         traversal.latent_size = size_of(x)
+        self._ledger.device = x.device
         if self.pass_name == "first":
             self.first_size = traversal.latent_size
         if traversal.continues:
@@ -455,6 +460,7 @@ def modified(
     vae: nn.Module | None = None,
     trained_size: int | None = None,
     call: HostCall | None = None,
+    keep_bytes: int | None = None,
 ) -> Run:
     """Modify `unet` inside a `with` statement.
 
@@ -467,13 +473,17 @@ def modified(
         vae: the autoencoder that will decode the latents inside the `with`, for the methods that act on it too.
         trained_size: side in pixels of the square at which the model was trained; None for that of the U-Net's family.
         call: what a host says of its calls, in place of `pass_name` and `seed`.
+        keep_bytes: the most that methods may keep from one evaluation to the next, all together; None for a quarter of what
+            is free on the device. What there is no room for runs in full, which is noted.
 
     Raises:
         UnsupportedUNet: for a module that is no such U-Net.
         ConfigError: for settings that cannot be used, naming the one to change; the U-Net is untouched then.
     """
     call = call or HostCall(pass_name=pass_name, seed=seed)
-    return Run(unet, list(configs), call, timesteps, vae, trained_size)
+    if keep_bytes is not None and (type(keep_bytes) is not int or keep_bytes < 0):
+        raise ConfigError(f"keep_bytes is {shortened(keep_bytes)}; it takes a whole number from 0, or None.")
+    return Run(unet, list(configs), call, timesteps, vae, trained_size, keep_bytes)
 
 
 def _is_active(applied: Applied) -> bool:

@@ -1,14 +1,13 @@
-"""Which WebUI this is: where its U-Net is, what else acts on it, and how it tells its user something.
+"""Which WebUI this is: where its U-Net is, what stands in its place, and how it tells its user something.
 
-The only file that differs from host to host. AUTOMATIC1111 keeps the U-Net in `sd_model.model.diffusion_model`; Forge keeps
-it behind a patcher, of which no reference may be held, because its memory management counts them. Tried in AUTOMATIC1111
-1.10.1; written for Forge from its source, and not tried in a running one.
+The files whose names begin with `host` are the only ones that differ from host to host. AUTOMATIC1111 keeps the U-Net in
+`sd_model.model.diffusion_model`; Forge keeps it behind a patcher, of which no reference may be held, because its memory
+management counts them. Tried in AUTOMATIC1111 1.10.1; written for Forge from its source, and not tried in a running one.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -18,9 +17,7 @@ from modules import devices, processing, shared
 from torch import Tensor, nn
 
 from ..core.call import HostCall
-from ..core.config import Config
 from ..core.unet_map import UnsupportedUNet, inspect_unet
-from ..methods.speed.token_merging import TokenMerging
 from .host_guidance import guidance_of
 from .upcoming_picture import Loaded
 
@@ -189,34 +186,6 @@ def replacement() -> str | None:
     )
 
 
-def does_the_same(p: Any, config: Config) -> str:
-    """Why a method of ours is left out, as a sentence, where the WebUI's own does the same to the same tokens.
-
-    Ours finds the tokens merged already, and could only stand aside in layer after layer.
-    """
-    if not (isinstance(config, TokenMerging) and _own_token_merging(p)):
-        return ""
-    return (
-        f"{config.title} is left out, because the WebUI's own is on. Set its Token merging ratios to 0 in Settings, "
-        "Optimizations, to use this one."
-    )
-
-
-def rivals(p: Any, configs: Iterable[Config]) -> list[str]:
-    """A sentence for each of the WebUI's own modifications of the U-Net that acts beside ours, and is not told of yet.
-
-    `configs` are all that were asked for.
-    """
-    hires = bool(getattr(p, "enable_hr", False))
-    found = []
-    if _own_token_merging(p) and not any(does_the_same(p, config) for config in configs):
-        found.append("The WebUI's token merging is also on: turn one off (Settings, Optimizations).")
-    second_pass = hires and _setting("hypertile_enable_unet_secondpass")
-    if _setting("hypertile_enable_unet") or second_pass:
-        found.append("The WebUI's Hypertile is also on: turn one off (Settings, Hypertile).")
-    return found
-
-
 def tell(p: Any, sentence: str) -> None:
     """Show a sentence under the picture that `p` makes, and print it."""
     if hasattr(p, "comment"):
@@ -233,13 +202,6 @@ def warn(sentence: str) -> None:
     """Show a sentence on the page, to whoever pressed the button that is being answered, and print it."""
     say(sentence)
     gr.Warning(PREFIX + sentence)
-
-
-def _own_token_merging(p: Any) -> bool:
-    ratio_of = getattr(p, "get_token_merging_ratio", None)
-    if ratio_of is None:
-        return False
-    return bool(ratio_of() or (getattr(p, "enable_hr", False) and ratio_of(for_hr=True)))
 
 
 def _setting(name: str, default: Any = None) -> Any:

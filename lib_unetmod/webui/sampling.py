@@ -16,10 +16,11 @@ from ..core.composition import conflict
 from ..core.config import Config
 from ..core.knobs import ConfigError
 from ..core.patching import what_is_on
+from ..core.registry import method_of
 from ..core.run import Run, modified
 from ..core.unet_map import UnsupportedUNet
 from ..settings.selection import configs_of
-from . import host, infotext
+from . import host, host_rivals, infotext, settings
 from .api import Choice
 
 _PLAN = "unetmod_plan"
@@ -44,6 +45,7 @@ class Plan:
 class _Current:
     p: Any
     run: Run
+    looked_in: str = ""  # the pass in which it was last looked for what else acts
 
 
 # The run inside whose `with` the WebUI samples now; its callbacks know only the sampler.
@@ -91,6 +93,11 @@ def on_cfg_denoiser(params: Any) -> None:
     _follow(_current)
     _current.run.told(host.call_of(_current.p, params))  # WebUIs before 1.10 do not announce a pass otherwise
     _current.run.new_evaluation()
+    if _current.looked_in != _current.run.pass_name:
+        # Forge's scripts have patched the U-Net for this pass by now.
+        _current.looked_in = _current.run.pass_name
+        for sentence in host_rivals.sentences(_current.p, _current.run.methods):
+            _current.run.note(sentence)
 
 
 class _Shadow:
@@ -167,6 +174,7 @@ def _modified(p: Any, unet: Any, configs: list[Config]) -> Run:
         timesteps=host.timesteps(),
         vae=host.current_vae(),
         trained_size=host.trained_size(),
+        keep_bytes=settings.keep_bytes(),
     )
 
 
@@ -178,7 +186,7 @@ def _usable(p: Any, plan: Plan, unet: Any) -> list[Config]:
         return []
     usable: list[Config] = []
     for config in plan.configs:
-        same = host.does_the_same(p, config)
+        same = host_rivals.instead_of(p, method_of(config))
         if same:
             plan.note(p, [same])
             continue
@@ -195,7 +203,7 @@ def _usable(p: Any, plan: Plan, unet: Any) -> list[Config]:
         except ConfigError as error:
             plan.note(p, [f"{error} The method is left out."])
     if usable:
-        plan.note(p, host.rivals(p, plan.configs))
+        plan.note(p, host_rivals.sentences(p, [method_of(config).name for config in usable]))
     return usable
 
 

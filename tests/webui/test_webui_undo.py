@@ -197,7 +197,7 @@ def test_live_sd_unet_and_rivals_are_said_once(sd1, capsys):
     sd_unet.current_unet = None
     p = P([sd1])
     p.get_token_merging_ratio = lambda for_hr=False: 0.5
-    generate(p, SKIP)
+    generate(p, {**SKIP, "hyper_tile": {"tile": 32}})
     sampling.arm(p)
     p.sample()
     assert capsys.readouterr().out.count("token merging") == 1
