@@ -322,7 +322,7 @@ def test_under_inference_mode_and_with_circular_padding(config, family):
 # When it acts.
 
 
-@cases
+@first_cases
 @pytest.mark.parametrize("start, end", [(0.0, 0.5), (0.5, 1.0), (0.25, 0.75), (0.0, 0.0), (1.0, 1.0), (0.0, 1.0)])
 def test_acts_in_its_window_only(config, family, start, end):
     unet, windowed = shared(family), replace(config, start=start, end=end)
