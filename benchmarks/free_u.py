@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from benchmarks import subjects
 from benchmarks.subjects import scaled_dot_product_attention
-from benchmarks.timing import device, in_turn, median, ratio, timed
+from benchmarks.timing import device, in_turn, median, ratio, seconds_of
 from lib_unetmod import FreeU, inspect_unet, modified
 from lib_unetmod.methods.detail.free_u import FreeUStage, reweighted
 from lib_unetmod.parts.maps.low_frequencies import fourier_filter
@@ -69,7 +69,7 @@ def main() -> None:
         )
 
         added = in_turn({name: adding(maps, version) for name, version in VERSIONS.items()}, SHORT_ROUNDS * options.rounds)
-        plain = statistics.median(timed(lambda: unet(**inputs)) for _ in range(options.rounds))
+        plain = statistics.median(seconds_of(lambda: unet(**inputs)) for _ in range(options.rounds))
         print(f"| a plain evaluation | {1e3 * plain:.0f} | |")
         for name in VERSIONS:
             own = median(added, name)

@@ -12,7 +12,6 @@ sides: at others the published code resizes the map, where ours cuts unequal win
 
 from __future__ import annotations
 
-import importlib
 import sys
 import types
 from collections.abc import Iterator
@@ -23,12 +22,11 @@ from unittest import mock
 
 import diffusers
 import torch
-from diffusers import UNet2DConditionModel
-from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
-from torch import Tensor, nn
+from torch import Tensor
 
-from benchmarks.twins import diffusers_twin
-from lib_unetmod import HiDiffusion, inspect_unet, modified
+from benchmarks.published import HIDIFFUSION_NAMES, HIDIFFUSION_STEPS, DiffusionPipeline, hidiffusion
+from benchmarks.twins import call_twin, diffusers_twin, sdxl_twin
+from lib_unetmod import HiDiffusion, modified
 from lib_unetmod.methods.resolution import hi_diffusion
 from lib_unetmod.parts.attention import shifted_windows as moving_windows
 
@@ -37,8 +35,6 @@ sys.path.append(str(Path(__file__).parent.parent / "tests"))
 from hosts import HOSTS
 from unets import fresh, inputs
 
-STEPS = 50
-NAMES = {"sd1": "runwayml/stable-diffusion-v1-5", "sdxl": "stabilityai/stable-diffusion-xl-base-1.0"}
 #: Steps of 50 inside each phase: two thresholds below the extreme size, two from it on.
 PHASES = {"sd1": {"large": (0, 19, 20), "extreme": (0, 14, 15, 34, 35)}}
 PHASES["sdxl"] = {"large": (0, 7, 8, 19, 20), "extreme": (0, 14, 15, 34, 35)}
@@ -49,7 +45,7 @@ CLAIMED = {"large": (100, 100), "extreme": (1000, 1000)}
 
 
 def main() -> None:
-    published = published_code()
+    published = hidiffusion()
     print(f"hidiffusion beside diffusers {diffusers.__version__}: largest difference / largest change")
     for family, phases in PHASES.items():
         for kind, steps in phases.items():
@@ -65,7 +61,7 @@ def compare(
     halves = " and ".join(["RAU-Net"] * raunet + ["windows"] * windows)
     for number, step in enumerate(steps):
         quarters = number % 4
-        given = inputs(family, height=size[0], width=size[1], batch=1, timestep=999 * (1 - step / STEPS) - 1e-2)
+        given = inputs(family, height=size[0], width=size[1], batch=1, timestep=999 * (1 - step / HIDIFFUSION_STEPS) - 1e-2)
         theirs = of_published(published, family, given, kind, step, quarters, raunet, windows)
         ours, plain = of_ours(family, given, kind, quarters, raunet, windows)
         differs, changes = (theirs - ours).abs().max().item(), (ours - plain).abs().max().item()
@@ -96,59 +92,15 @@ def of_published(
     published: Any, family: str, given: dict, kind: str, step: int, quarters: int, raunet: bool, windows: bool
 ) -> Tensor:
     twin = (sdxl_twin if family == "sdxl" else diffusers_twin)(fresh(family))
-    pipeline = DiffusionPipeline(twin, NAMES[family])
+    pipeline = DiffusionPipeline(twin, HIDIFFUSION_NAMES[family])
     published.apply_hidiffusion(pipeline, apply_raunet=raunet, apply_window_attn=windows)
     if not windows:  # which take the size for what it is
         twin.register_forward_pre_hook(lambda module, args: twin.info.update(size=CLAIMED[kind]))
     for module in twin.modules():
         if hasattr(module, "max_timestep"):
             module.timestep = step
-    labels = {} if given["y"] is None else {"class_labels": given["y"]}
     with drawn(published, (quarters + 0.5) / 4):
-        return twin(given["x"], given["timesteps"][0], given["context"], return_dict=False, **labels)[0]
-
-
-class DiffusionPipeline:
-    """As much of a pipeline as the published code asks for; it tells one by the class's name."""
-
-    def __init__(self, unet: nn.Module, name: str) -> None:
-        self.unet = unet
-        self.name_or_path = name
-        self._num_timesteps = STEPS
-
-
-def sdxl_twin(unet: nn.Module) -> UNet2DConditionModel:
-    """A diffusers U-Net with the weights of `unet`, an sgm U-Net of SDXL's layout, with its labels as class labels."""
-    width, structure = unet.model_channels, inspect_unet(unet)
-    depths = [1] + [len(structure.block(name).transformer_blocks) for name in ("in.4", "in.7")]
-    heads = [structure.block(name).transformer_blocks[0].self_attention.heads for name in ("in.4", "in.7")]
-    with torch.random.fork_rng(devices=[]):
-        twin = UNet2DConditionModel(
-            block_out_channels=[width, 2 * width, 4 * width],
-            layers_per_block=2,
-            down_block_types=["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
-            up_block_types=["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
-            transformer_layers_per_block=depths,
-            attention_head_dim=[heads[0] // 2, *heads],  # the number of heads, whatever its name
-            use_linear_projection=True,
-            cross_attention_dim=structure.block("in.4").transformer_blocks[0].cross_attention.to_k.in_features,
-            class_embed_type="projection",
-            projection_class_embeddings_input_dim=unet.label_emb[0][0].in_features,
-        )
-    state = {"model.diffusion_model." + key: value for key, value in unet.state_dict().items()}
-    twin.load_state_dict(convert_ldm_unet_checkpoint(state, twin.config))
-    return twin.eval().requires_grad_(False)
-
-
-def published_code() -> types.ModuleType:
-    """The published module; newer diffusers have moved a class that it imports and that nothing here uses."""
-    moved = "diffusers.pipelines.controlnet.multicontrolnet"
-    try:
-        importlib.import_module(moved)
-    except ImportError:
-        sys.modules[moved] = types.ModuleType(moved)
-        sys.modules[moved].MultiControlNetModel = object
-    return importlib.import_module("hidiffusion.hidiffusion")
+        return call_twin(twin, given)
 
 
 @contextmanager

@@ -10,14 +10,13 @@ each of them, which is added. The bar is 5 % of a plain evaluation above the pre
 from __future__ import annotations
 
 import argparse
-from collections import defaultdict
 
 import torch
 from torch import nn
 
 from benchmarks import subjects
 from benchmarks.subjects import scaled_dot_product_attention
-from benchmarks.timing import device, in_turn, median, ratio, seconds_now
+from benchmarks.timing import Stopwatch, device, in_turn, median, ratio
 from lib_unetmod import SkipBlocks, inspect_unet, modified
 
 CONFIGS = {
@@ -36,19 +35,19 @@ def shares(unet: nn.Module, inputs: dict, rounds: int) -> dict[nn.Module, float]
     structure = inspect_unet(unet)
     parts = [layer.module for block in structure.blocks for layer in block.layers]
     parts += [inner.self_attention for block in structure.blocks for inner in block.transformer_blocks]
-    spent: dict[nn.Module, float] = defaultdict(float)
-    began: dict[nn.Module, float] = {}
-    handles = []
+    watch, handles = Stopwatch(), []
     for part in parts:
-        handles.append(part.register_forward_pre_hook(lambda m, a: began.__setitem__(m, seconds_now())))
-        handles.append(part.register_forward_hook(lambda m, a, o: spent.__setitem__(m, spent[m] + seconds_now() - began[m])))
-    start = seconds_now()
+        handles.append(part.register_forward_pre_hook(lambda m, a: watch.begin(m)))
+        handles.append(part.register_forward_hook(lambda m, a, o: watch.end(m)))
     for _ in range(rounds):
+        watch.begin(unet)
         unet(**inputs)
-    whole = seconds_now() - start
+        watch.end(unet)
     for handle in handles:
         handle.remove()
-    return {module: seconds / whole for module, seconds in spent.items()}
+    spent = watch.seconds()
+    whole = spent.pop(unet)
+    return {part: seconds / whole for part, seconds in spent.items()}
 
 
 def left_out(unet: nn.Module, config: SkipBlocks) -> list[nn.Module]:

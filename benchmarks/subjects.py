@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,24 +14,29 @@ from ldm.modules.diffusionmodules.openaimodel import UNetModel
 from torch import Tensor, nn
 
 
+def sd15_config(width: int = 320) -> dict[str, Any]:
+    """v1-inference.yaml's; `width` is its model_channels."""
+    return {
+        "image_size": 32,
+        "in_channels": 4,
+        "out_channels": 4,
+        "model_channels": width,
+        "channel_mult": [1, 2, 4, 4],
+        "num_res_blocks": 2,
+        "attention_resolutions": [4, 2, 1],
+        "num_heads": 8,
+        "use_spatial_transformer": True,
+        "transformer_depth": 1,
+        "context_dim": 768,
+        "legacy": False,
+        "use_checkpoint": False,
+    }
+
+
 def sd15(width: int = 320) -> nn.Module:
-    """SD1.5's U-Net as v1-inference.yaml builds it; `width` is its model_channels. Zero-initialised layers are filled."""
+    """SD1.5's U-Net, with its zero-initialised layers filled."""
     torch.manual_seed(0)
-    unet = UNetModel(
-        image_size=32,
-        in_channels=4,
-        out_channels=4,
-        model_channels=width,
-        channel_mult=[1, 2, 4, 4],
-        num_res_blocks=2,
-        attention_resolutions=[4, 2, 1],
-        num_heads=8,
-        use_spatial_transformer=True,
-        transformer_depth=1,
-        context_dim=768,
-        legacy=False,
-        use_checkpoint=False,
-    )
+    unet = UNetModel(**sd15_config(width))
     for module in unet.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)) and not module.weight.any():
             nn.init.normal_(module.weight, std=0.5 * module.weight[0].numel() ** -0.5)
@@ -63,18 +69,18 @@ def subject(chosen: argparse.Namespace) -> tuple[nn.Module, dict[str, Tensor]]:
 
 
 @contextmanager
-def scaled_dot_product_attention() -> Iterator[None]:
+def scaled_dot_product_attention(of: type[nn.Module] = attention.CrossAttention) -> Iterator[None]:
     """torch's attention in ldm's CrossAttention, as the WebUI puts it there; a 64x64 latent's map need not exist then."""
-    original = attention.CrossAttention.forward
+    original = of.forward
 
-    def forward(self: nn.Module, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+    def forward(self: nn.Module, x: Tensor, context: Tensor | None = None, **others: object) -> Tensor:
         context = x if context is None else context
         heads = (self.to_q(x), self.to_k(context), self.to_v(context))
         q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in heads)
         return self.to_out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(-2))
 
-    attention.CrossAttention.forward = forward
+    of.forward = forward
     try:
         yield
     finally:
-        attention.CrossAttention.forward = original
+        of.forward = original

@@ -5,18 +5,29 @@ from __future__ import annotations
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Mapping
+from typing import TypeVar, Union
 
 import torch
 
+W = TypeVar("W")
+Mark = Union[float, torch.cuda.Event]
+
 
 def in_turn(
-    ways: Mapping[str, Callable[[], object]], rounds: int, over: str | None = None, warm: bool = True
+    ways: Mapping[str, W],
+    rounds: int,
+    over: str | None = None,
+    warm: bool = True,
+    timed: Callable[[W], float] | None = None,
 ) -> dict[str, list[tuple[float, float]]]:
     """Seconds of each way, one run of each a round, after a round that is not counted; without it where not `warm`.
 
-    Beside each stand the seconds of the way `over`, run immediately before it (its own, where `over` is None).
+    Beside each stand the seconds of the way `over`, run immediately before it (its own, where `over` is None). A way is run
+    by `timed`, which tells its seconds.
     """
+    timed = timed or seconds_of
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     for counted in [False] * warm + [True] * rounds:
         for name, run in ways.items():
@@ -27,7 +38,7 @@ def in_turn(
     return seconds
 
 
-def timed(run: Callable[[], object]) -> float:
+def seconds_of(run: Callable[[], object]) -> float:
     """Seconds of one run, as `seconds_now` counts them."""
     began = seconds_now()
     run()
@@ -41,8 +52,50 @@ def seconds_now() -> float:
     """
     if not torch.cuda.is_available():
         return time.process_time()
-    torch.cuda.synchronize()
+    wait()
     return time.perf_counter()
+
+
+def wait() -> None:
+    """Until a GPU is done with all that it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def mark() -> Mark:
+    """Now, as a time to take differences of: an event in the GPU's queue, which is not held up, else CPU seconds."""
+    if not torch.cuda.is_available():
+        return time.process_time()
+    event = torch.cuda.Event(enable_timing=True)
+    event.record()
+    return event
+
+
+def seconds_between(first: Mark, second: Mark) -> float:
+    """What passed between two marks; on a GPU only once it is done with both."""
+    return second - first if isinstance(first, float) else first.elapsed_time(second) / 1000
+
+
+class Stopwatch:
+    """Seconds that pass in each of several parts, between `begin` and `end`, together."""
+
+    def __init__(self) -> None:
+        self._began: dict[Hashable, Mark] = {}
+        self._spans: list[tuple[Hashable, Mark, Mark]] = []
+
+    def begin(self, part: Hashable) -> None:
+        self._began[part] = mark()
+
+    def end(self, part: Hashable) -> None:
+        self._spans.append((part, self._began.pop(part), mark()))
+
+    def seconds(self) -> dict[Hashable, float]:
+        """Of each part until now. Waits for the GPU."""
+        wait()
+        total: dict[Hashable, float] = defaultdict(float)
+        for part, began, ended in self._spans:
+            total[part] += seconds_between(began, ended)
+        return dict(total)
 
 
 def median(seconds: Mapping[str, list[tuple[float, float]]], name: str) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -75,10 +75,50 @@ class Rows:
         """Whether `value` is a tensor with an entry for each row."""
         return isinstance(value, Tensor) and value.ndim > 0 and value.shape[0] == len(self)
 
+    @classmethod
+    def of_chunks(cls, conditional: Sequence[bool], batch: int) -> Rows | None:
+        """Those of a batch of equal chunks, each with a row for each picture; None where several are of one kind."""
+        if sorted(conditional) not in ([False, True], [True]):
+            return None
+        size = batch // len(conditional)
+        begins = list(conditional).index(True) * size
+        return cls((*range(begins, begins + size),) * len(conditional))
+
 
 def _rows_of(value: Tensor, numbers: Sequence[int]) -> Tensor:
     # Not by an index tensor, which would lose the channels-last layout and have to be sent to the device.
     return torch.cat([value[number : number + 1] for number in numbers])
+
+
+@dataclass(frozen=True, eq=False)
+class Prompts:
+    """What the rows of an evaluation are called with, by which they are told where they come in calls of their own.
+
+    Attributes:
+        conditional: (C, N, D) embeddings of the prompts and of their parts.
+        unconditional: (U, M, D) embeddings of the negative prompts.
+    """
+
+    conditional: Tensor
+    unconditional: Tensor
+
+    def kinds(self, context: Tensor) -> tuple[bool, ...] | None:
+        """Whether each row of a call with this context (B, L, D) is conditional; None where one cannot be told.
+
+        A host lengthens or shortens embeddings for a batch, so they are compared as far as both go. Waits for the device.
+        """
+        are = [_are_among(context, known) for known in (self.conditional, self.unconditional)]
+        found = torch.stack(are, 1).tolist()
+        return tuple(cond for cond, _ in found) if all(cond != uncond for cond, uncond in found) else None
+
+
+def _are_among(context: Tensor, known: Tensor) -> Tensor:
+    """(B,) whether each row of (B, L, D) is one of (K, N, D), as far as both go."""
+    length = min(context.shape[1], known.shape[1])
+    if context.shape[2:] != known.shape[2:] or not length:
+        return torch.zeros(len(context), dtype=torch.bool, device=context.device)
+    a, b = context[:, None, :length], known[None, :, :length].to(context)
+    return (a == b).flatten(2).all(2).any(1)
 
 
 #: The reason where a host says nothing of the rows.
@@ -90,14 +130,19 @@ class Guidance:
     """Classifier-free guidance: its scale, and which rows it joins.
 
     Attributes:
-        scale: of classifier-free guidance; at 1 the unconditional rows do not count.
-        rows: how the rows of a call belong together; a tuple stands for `Rows` of it.
-        reason: where the host cannot tell the rows, why, as a sentence's end for the user, after a colon.
+        scale: of classifier-free guidance, times the weights of a prompt's parts; at 1 the unconditional rows do not count.
+        rows: how the rows of a call that holds all of them belong together; a tuple stands for `Rows` of it.
+        reason: where no conditional row can stand in for an unconditional one, why, as a sentence's end for the user, after
+            a colon.
+        reason_at_one: the same for where the unconditional rows do not count, since the scale is 1.
+        prompts: by which rows that come in calls of their own can be told.
     """
 
     scale: float
     rows: Rows = Rows()
     reason: str = ""
+    reason_at_one: str = ""
+    prompts: Prompts | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.rows, Rows):

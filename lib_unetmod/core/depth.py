@@ -11,6 +11,8 @@ from enum import IntEnum, auto
 class Depth(IntEnum):
     """The outermost first. Of equal depth the method whose name comes first in the alphabet stands outside."""
 
+    #: What goes wrong anywhere inside is caught.
+    RESCUE = auto()
     #: A traversal begins before anything acts in it.
     CLOCK = auto()
     #: Rows that are left out are left out for everybody: all others see the rows that are computed.

@@ -21,6 +21,8 @@ class Method:
     """A registered method. `benefit` says in at most 40 characters what a user gets, `at` where its edits stand.
 
     `excludes` gives the reason, as the end of a sentence, for each other method with which it cannot act at one time.
+    `keeps_maps` is False where it resizes maps between blocks or leaves blocks out, so that nobody else can count on finding
+    the middle block's attention as it is.
     """
 
     name: str
@@ -30,6 +32,7 @@ class Method:
     config: type[Config]
     edits: Edits
     excludes: Mapping[str, str] = field(default_factory=dict)
+    keeps_maps: bool = True
 
     @property
     def group(self) -> str:
@@ -47,14 +50,20 @@ METHODS: dict[str, Method] = {}
 
 
 def method(
-    config: type[Config], *, title: str, benefit: str, at: Depth, excludes: Mapping[str, str] | None = None
+    config: type[Config],
+    *,
+    title: str,
+    benefit: str,
+    at: Depth,
+    excludes: Mapping[str, str] | None = None,
+    keeps_maps: bool = True,
 ) -> Callable[[Edits], Edits]:
     """Register the decorated function, which yields the edits for a config, under the config's snake-case name."""
 
     def register(edits: Edits) -> Edits:
         name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", config.__name__).lower()
         config.title = title
-        METHODS[name] = Method(name, title, benefit, at, config, edits, dict(excludes or {}))
+        METHODS[name] = Method(name, title, benefit, at, config, edits, dict(excludes or {}), keeps_maps)
         return edits
 
     return register

@@ -14,18 +14,22 @@ from torch import Tensor, nn
 
 from . import tables
 from .call import Guidance, HostCall, Rows
+from .call_rows import CallRows, rows_of_call
 from .clock import Clock, Traversal
 from .composition import in_order
 from .config import Config
 from .depth import Depth
 from .edits import DecoderEdit
+from .foreign import inside_layers, replaced_attentions
 from .knobs import ConfigError
 from .patching import Edit, Installed, Wrapper, watch_calls, what_is_on
 from .registry import Method, method_of
+from .rescue import Failure, Rescue
 from .schedule import PASSES, ProgressRange
 from .size import Size, size_of
 from .state import Ledger, PerPass, PerStream, PerTraversal
 from .target import PIXELS, TRAINED, Target
+from .unet_call import UNetCall
 from .unet_map import UNetMap, inspect_unet
 
 C = TypeVar("C", bound=Config)
@@ -78,7 +82,11 @@ class Run:
         self._shared: dict[Callable[[Run], Any], Any] = {}
         self._trained_size = trained_size
         self._held_back: dict[str, str] = {}
-        self._called_with: Tensor | None = None
+        self._called = UNetCall()
+        self._rows: PerTraversal[CallRows | None] = PerTraversal(self.clock, lambda: None)
+        self._inside: PerTraversal[list[str] | None] = PerTraversal(self.clock, lambda: None)
+        self._watched: list[str] = []
+        self._failed = False
         self._walked_call_input = False
         self._followed = unet
         self._asked = [_Applied(method_of(config), config) for config in in_order(configs)]
@@ -158,7 +166,7 @@ class Run:
         """Let go of all that is kept for further evaluations: the pass's last one is done, and decoding may follow."""
         self._ledger.clear()
         self.clock.end_traversals()
-        self._called_with = None
+        self._called = UNetCall()
 
     def new_evaluation(self) -> None:
         """For hosts that know: the sampler calls its denoiser now. See `Clock`."""
@@ -181,6 +189,20 @@ class Run:
         """Tell the user something, once however often it happens."""
         if sentence not in self.notes:
             self.notes.append(sentence)
+
+    def rows(self, batch: int) -> CallRows:
+        """What is known of the rows of the current traversal, of which there are `batch`."""
+        if self._rows.get() is None:
+            self._rows.set(rows_of_call(self.guidance, self._called.options, self._called.context, batch))
+        return self._rows.get()
+
+    @property
+    def needs_all_rows(self) -> str:
+        """Why no row may be missing inside layers, as the end of a sentence: who acts there; empty where nobody does."""
+        if self._inside.get() is None:
+            self._inside.set(inside_layers(self.map, self._called.options))
+        names = self._inside.get()
+        return f"{' and '.join(names)} needs the negative prompt too." if names else ""
 
     def generator(self, key: str) -> torch.Generator:
         """A new generator on the CPU, the same for equal keys within one evaluation, from the seed given to `modified`.
@@ -268,11 +290,14 @@ class Run:
         self._refuse_twice()
         # All methods are asked before the first module is touched, so that a refusal leaves nothing behind.
         planned = self._planned(self._applied)
-        self._attention_edited = self._kinds_of_attention(edit.module for _, edits in planned for edit in edits)
+        edited = {edit.module for _, edits in planned for edit in edits}
+        self._attention_edited = self._kinds_of_attention(edited)
         tables.run_begins()
         self._undo.append(tables.run_ends)
         try:
             self._undo.append(watch_calls(self.map.unet, self._unet_called))
+            rescue = Rescue(self.map, self._call_plainly, self._stand_aside)
+            self._installed.add(rescue.edits(edited), "rescue", Depth.RESCUE)
             begin = Edit(self.map.input_blocks[0].layers[0].module, self._traversal_begins)
             self._installed.add([begin], "clock", Depth.CLOCK)
             for applied, edits in planned:
@@ -309,7 +334,7 @@ class Run:
     def _guarded(self, applied: _Applied) -> Iterator[Edit]:
         for edit in applied.method.edits(applied.config, self.map, self):
             acts = self._finishes if isinstance(edit, DecoderEdit) else _is_active
-            yield Edit(edit.module, _while(partial(acts, applied), edit.wrapper), edit.at)
+            yield Edit(edit.module, _while(partial(acts, applied), edit.wrapper, applied.method.title), edit.at)
 
     def _finishes(self, applied: _Applied) -> bool:
         return self.last_pass and applied.config.acts_in(self.pass_name)
@@ -320,19 +345,37 @@ class Run:
         return {kinds[module] for module in edited if module in kinds}
 
     def _unet_called(self, args: tuple, kwargs: dict) -> None:
-        timesteps = args[1] if len(args) > 1 else kwargs.get("timesteps")
-        if timesteps is not None:
-            self.clock.at_timestep(timesteps)
-        self._called_with = args[0] if args else kwargs.get("x")
+        self._called = UNetCall(args, kwargs).kept()
+        if self._called.timesteps is not None:
+            self.clock.at_timestep(self._called.timesteps)
         self._installed.put_back_lost()
-        self._note_replaced_attention(kwargs.get("transformer_options"))
+        self._see_replaced_attentions()
 
-    def _note_replaced_attention(self, options: Any) -> None:
-        """Forge's extensions can put a function in an attention's place, which is called instead of its forward."""
-        replaced = options.get("patches_replace") if isinstance(options, dict) else None
-        for kind in ("attn1", "attn2"):
-            if (replaced or {}).get(kind) and kind in self._attention_edited:
-                self.note(f"Another extension replaces {kind}; UNet Mod has no effect in those layers.")
+    def _see_replaced_attentions(self) -> None:
+        """The forks' extensions can put a function in an attention's place, which is called instead of its forward."""
+        for kind, functions in replaced_attentions(self._called.options).items():
+            names = list(dict.fromkeys(functions.values()))
+            if kind in self._attention_edited:
+                self.note(f"{' and '.join(names)} replaces {kind}; UNet Mod has no effect in those layers.")
+            if kind == "attn1" and all(place[0] == "middle" for place in functions):
+                self._watched = names
+
+    def _call_plainly(self) -> Tensor:
+        """What the U-Net gives as it was called, with no method acting."""
+        self._failed = True
+        self._ledger.clear()
+        try:
+            return self._called.kept().made_again(self.map.unet)
+        except BaseException:
+            self._failed = False
+            raise
+
+    def _stand_aside(self, failure: Failure) -> None:
+        where = f" in {failure.where}" if failure.where else ""
+        self.note(
+            f"An error{where} ({failure.kind}) stopped all methods: the rest of this image is drawn without them. The "
+            "console shows more."
+        )
 
     def _traversal_begins(self, call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         self.clock.new_traversal()
@@ -342,7 +385,7 @@ class Run:
         if self.pass_name == "first":
             self.first_size = traversal.latent_size
         for applied in self._applied:
-            applied.active = self._acts(applied.config)
+            applied.active = self._acts(applied)
         # What one set of methods kept is not for another: where a window or a phase begins, caches begin anew.
         acting = [applied for applied in self._applied if applied.active]
         traversal.told_doing = lambda: tuple((one.method.name, self._phase(one.config)) for one in acting)
@@ -352,11 +395,15 @@ class Run:
         of_its_own = type(config).cache_key is not Config.cache_key
         return self.resolved(config).cache_key(self.clock.progress) if of_its_own else None
 
-    def _acts(self, config: Config) -> bool:
-        if not config.acts_in(self.pass_name):
+    def _acts(self, applied: _Applied) -> bool:
+        config = applied.config
+        if self._failed or not config.acts_in(self.pass_name):
             return False
         config = self.resolved(config)
         if not self.within(config.window):
+            return False
+        if self._watched and not applied.method.keeps_maps:
+            self.note(f"{config.short or config.title} is off: {' and '.join(self._watched)} reads the middle block.")
             return False
         reason = config.held_back(self.target)
         if reason and config.title not in self._held_back:
@@ -380,7 +427,7 @@ class Run:
         decides.
         """
         same_place = (self.traversal.call, tuple(x.shape), x.dtype, x.device)
-        called_with = self._called_with
+        called_with = self._called.x
         if called_with is not None and called_with.data_ptr() == x.data_ptr() and called_with.shape == x.shape:
             self._walked_call_input = True
             return same_place
@@ -422,8 +469,15 @@ def _is_active(applied: _Applied) -> bool:
     return applied.active
 
 
-def _while(acts: Callable[[], bool], wrapper: Wrapper) -> Wrapper:
+def _while(acts: Callable[[], bool], wrapper: Wrapper, title: str) -> Wrapper:
     def guarded(call: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        return wrapper(call, *args, **kwargs) if acts() else call(*args, **kwargs)
+        if not acts():
+            return call(*args, **kwargs)
+        try:
+            return wrapper(call, *args, **kwargs)
+        except Exception as error:
+            if not hasattr(error, "unetmod_method"):
+                error.unetmod_method = title
+            raise
 
     return guarded

@@ -47,11 +47,6 @@ class TransformerBlock:
         return not getattr(self.module, "disable_self_attn", False)
 
     @property
-    def rows_have_places(self) -> bool:
-        """Whether ControlNet's reference is on, which puts a `_forward` here that takes rows by their place in the batch."""
-        return "_forward" in vars(self.module)
-
-    @property
     def feed_forward(self) -> nn.Module:
         return self.module.ff
 
@@ -137,10 +132,18 @@ class UNetMap:
         """The level nearest to the latent at which a block has transformers, the middle counted; None without any."""
         return min((block.level for block in self.blocks if block.transformer_blocks), default=None)
 
-    @property
-    def rows_have_places(self) -> bool:
-        """Whether anything takes rows by their place in the batch; see `TransformerBlock`."""
-        return any(inner.rows_have_places for block in self.blocks for inner in block.transformer_blocks)
+    @cached_property
+    def insides(self) -> tuple[tuple[nn.Module, bool], ...]:
+        """Each layer, and what other extensions act on inside it: its transformer blocks, attentions and their projections.
+
+        With each, whether it is a layer.
+        """
+        return tuple(
+            (module, module is layer.module)
+            for block in self.blocks
+            for layer in block.layers
+            for module in (layer.module, *_insides_of(layer))
+        )
 
     @property
     def out(self) -> nn.Sequential | None:
@@ -169,6 +172,15 @@ class UNetMap:
     @cached_property
     def _by_name(self) -> dict[str, Block]:
         return {block.name: block for block in self.blocks}
+
+
+def _insides_of(layer: Layer) -> Iterator[nn.Module]:
+    for inner in layer.module.transformer_blocks if layer.kind == "attn" else ():
+        yield inner
+        for attention in (inner.attn1, getattr(inner, "attn2", None)):
+            if attention is not None:
+                yield attention
+                yield from attention.children()
 
 
 def inspect_unet(unet: object) -> UNetMap:

@@ -8,7 +8,6 @@ it behind a patcher, of which no reference may be held, because its memory manag
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,8 +16,9 @@ import gradio as gr
 from modules import devices, processing, shared
 from torch import Tensor, nn
 
-from ..core.call import Guidance, HostCall
+from ..core.call import HostCall
 from ..core.unet_map import UnsupportedUNet, inspect_unet
+from .host_guidance import guidance_of
 from .upcoming_picture import Loaded
 
 try:
@@ -145,43 +145,6 @@ def seed_of(p: Any) -> int:
     """The seed of the first picture of the batch that `p` samples now; 0 where `p` has none yet."""
     seeds = getattr(p, "seeds", None) or getattr(p, "all_seeds", None) or [0]
     return seeds[0] if isinstance(seeds[0], int) else 0
-
-
-def guidance_of(params: Any) -> Guidance | None:
-    """How the rows of the U-Net's next calls belong together, from what the denoiser's callback gets.
-
-    AUTOMATIC1111 puts the prompts' rows first, in the order of the pictures, and one negative row for each picture after
-    them. Its denoiser decides only after the callback whether the negative rows come in the same call; where they come
-    apart the calls have other numbers of rows than are described here. None where nothing is known, not even the scale.
-    """
-    denoiser = getattr(params, "denoiser", None)
-    given = getattr(getattr(denoiser, "sampler", None), "sampler_extra_args", None) or {}
-    pictures: Sequence[Sequence[Any]] = getattr(given.get("cond"), "batch", None) or []
-    if "cond_scale" not in given or not pictures:
-        return None
-    scale = given["cond_scale"]
-    if not getattr(denoiser, "need_last_noise_uncond", False):  # no row is left out there: the user's own scale is told
-        scale *= getattr(denoiser, "cond_scale_miltiplier", 1.0)  # the WebUI's spelling
-    # "a cat :1.2" multiplies the scale of its picture; the picture that is furthest from 1 decides.
-    scale = max((scale * part.weight for parts in pictures for part in parts), key=lambda one: abs(one - 1))
-    reason = _why_unpaired(params, denoiser, pictures)
-    return Guidance(scale, reason=reason) if reason else Guidance(scale, (*range(len(pictures)),) * 2)
-
-
-def _why_unpaired(params: Any, denoiser: Any, pictures: Sequence[Sequence[Any]]) -> str:
-    """Why the rows cannot be told, as the end of a sentence that says what is off; empty where they can."""
-    padded = _setting("pad_cond_uncond") or _setting("pad_cond_uncond_v0")
-    if any(len(parts) > 1 for parts in pictures):
-        return "the prompt has several parts (AND)."
-    if getattr(denoiser, "need_last_noise_uncond", False):
-        return "this sampler (CFG++) needs the negative prompt."
-    if len(params.x) != 2 * len(pictures):
-        return "this model or WebUI runs prompt and negative prompt in another way."
-    if not _setting("batch_cond_uncond", True):
-        return "turn on Batch cond/uncond in Settings, Optimizations."
-    if params.text_cond.shape[1] != params.text_uncond.shape[1] and not padded:
-        return "turn on Pad prompt/negative prompt in Settings, Optimizations, for prompts of different length."
-    return ""
 
 
 def decoded(p: Any, samples: Any) -> Any:

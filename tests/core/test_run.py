@@ -16,14 +16,14 @@ def test_a_block_without_edits_costs_nothing():
     unet = fresh("sd1")
     with modified(unet, [SkipBlocks(middle=True)]):
         touched = {path for path, module in unet.named_modules() if "forward" in vars(module)}
-    assert touched == {"input_blocks.0.0", "middle_block.0", "middle_block.1", "middle_block.2"}
+    assert touched == {"input_blocks.0.0", "middle_block.0", "middle_block.1", "middle_block.2", "out"}
 
 
 def test_what_is_on_names_owners_outermost_first(probe):
     unet = fresh("sd1")
     with modified(unet, [probe(factor=2.0), SkipBlocks(middle=True)]) as run:
         assert run.methods == ("skip_blocks", "probe")
-        assert what_is_on(unet)["middle_block.2"] == ["skip_blocks", "probe"]
+        assert what_is_on(unet)["middle_block.2"] == ["rescue", "skip_blocks", "probe"]
         # The span passes on what comes, so the probe under it is not called.
         together = call(unet, inputs("sd1"))
     with modified(unet, [SkipBlocks(middle=True)]):

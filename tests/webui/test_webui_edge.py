@@ -306,10 +306,61 @@ def test_rows_are_paired_as_the_webui_orders_them():
 def test_why_rows_cannot_be_paired(params, options, words):
     vars(shared.opts).update(options)
     said = host.guidance_of(params)
-    assert words in said.reason and bool(said.reason) == bool(words) and said.scale == 7.0
+    assert words in said.reason and bool(said.reason) == bool(words)
+    assert said.scale == 7.0 * params.x.shape[0] - 7.0 and said.reason_at_one == ""
 
 
-def test_rows_of_an_edit_model_or_of_a_fork_are_not_paired():
+@pytest.mark.parametrize("weights, acts", [((1.0,), True), ((0.5, 0.5), True), ((1.0, 1.0), False), ((0.4, 0.7), False)])
+def test_at_cfg_1_the_negative_prompt_counts_where_the_parts_of_a_prompt_do_not_weigh_1(weights, acts):
+    """AUTOMATIC1111 joins u + sum w (c - u): that is c1 w1 + c2 w2 + (1 - w1 - w2) u."""
+    said = host.guidance_of(denoiser_params(2, weights=weights, scale=1.0))
+    assert (abs(said.scale - 1) < 1e-6) == acts and bool(said.reason_at_one) != acts
+    parts = len(weights)
+    assert said.rows.conditional_of == (*range(2 * parts), 0, parts)
+
+
+def test_rows_that_come_apart_are_told_by_their_prompts():
+    params = denoiser_params(weights=(0.5, 0.5), tokens=(154, 77), scale=1.0)
+    for value, tensor in enumerate((params.text_cond, params.text_uncond), 1):
+        tensor.fill_(value)
+    params.text_cond[1] = 5
+    told = host.guidance_of(params)
+    assert len(told.rows) == 0 and told.scale == 1.0 and told.reason_at_one == "" and "AND" in told.reason
+    assert told.prompts.kinds(torch.stack([params.text_cond[1], params.text_cond[0]])) == (True, True)
+    assert told.prompts.kinds(params.text_uncond) == (False,)
+    assert told.prompts.kinds(params.text_uncond.repeat(1, 2, 1)) == (False,)  # padded by the host
+    assert told.prompts.kinds(torch.zeros(1, 77, 24)) is None
+    of_sdxl = {"crossattn": params.text_uncond, "vector": torch.zeros(1, 8)}
+    params.text_cond, params.text_uncond = Dict({**of_sdxl, "crossattn": params.text_cond}), Dict(of_sdxl)
+    assert host.guidance_of(params).prompts.kinds(of_sdxl["crossattn"]) == (False,)
+
+
+class Dict(dict):
+    """As the WebUI's: SDXL's embeddings, with the shape of those for cross-attention."""
+
+    @property
+    def shape(self):
+        return self["crossattn"].shape
+
+
+def fork_params(unet_options=(), cfg=7.0, **of_p):
+    unet = SimpleNamespace(model_options=dict(unet_options))
+    model = SimpleNamespace(inner_model=SimpleNamespace(forge_objects=SimpleNamespace(unet=unet)))
+    p = SimpleNamespace(**{"is_hr_pass": False, **of_p})
+    return denoiser_params(scale=cfg, inner_model=model, p=p)
+
+
+def test_forks_say_with_each_call_which_rows_it_holds():
+    assert host.guidance_of(fork_params()) == Guidance(7.0)
+    assert host.guidance_of(fork_params(is_hr_pass=True, hr_cfg=3.0)).scale == 3.0
+    assert "another extension needs" in host.guidance_of(fork_params(cfg=1.0)).reason_at_one
+    for kind in ("sampler_pre_cfg_function", "sampler_post_cfg_function"):
+        said = host.guidance_of(fork_params({kind: [fork_params]}))
+        assert said.reason == "test_webui_edge needs the negative prompt too." and said.reason_at_one == ""
+    assert "needs the negative prompt" in host.guidance_of(fork_params({"sampler_cfg_function": fork_params})).reason
+
+
+def test_rows_of_an_edit_model_are_not_paired():
     for rows in (3, 1):
         params = denoiser_params()
         params.x = torch.zeros(rows, 4, 8, 8)

@@ -172,12 +172,14 @@ def added_to(latent: Tensor, taken: Tensor, put: Tensor, signs: Sequence[int]) -
 
 def signs(run: Run, batch: int) -> Sequence[int]:
     """For each row of a call, 1 for the prompt's and -1 for the negative prompt's; 1 where it is not known."""
-    guidance = run.guidance
-    if guidance is None or not guidance.rows:
-        run.note(f"Color map is weaker here: {(guidance and guidance.reason) or UNTOLD}")
-    elif len(guidance.rows) == batch:
-        return guidance.rows.signs
-    return [1] * batch  # the negative prompt's rows are left out
+    left = run.left_out.get()
+    if left is not None:
+        return [1] * batch  # those of the negative prompt
+    told = run.rows(batch)
+    if told.conditional is None:
+        run.note(f"Color map is weaker here: {told.reason or UNTOLD}")
+        return [1] * batch
+    return [1 if conditional else -1 for conditional in told.conditional]
 
 
 @table

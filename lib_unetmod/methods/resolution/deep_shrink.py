@@ -315,7 +315,13 @@ def _refuse_missing_blocks(config: DeepShrink, unet: UNetMap) -> None:
 
 
 # Outside the caches of steps, so that they keep shrunken maps and are told of every change of size.
-@method(DeepShrink, title="Deep Shrink (Kohya HRFix)", benefit="Fewer duplicates in large images", at=Depth.RESIZED_MAPS)
+@method(
+    DeepShrink,
+    title="Deep Shrink (Kohya HRFix)",
+    benefit="Fewer duplicates in large images",
+    at=Depth.RESIZED_MAPS,
+    keeps_maps=False,
+)
 def deep_shrink(config: DeepShrink, unet: UNetMap, run: Run) -> Iterator[Edit]:
     """Edits of every block, by which maps enter and leave it; which blocks are shrunken is known with the size."""
     _refuse_missing_blocks(config, unet)

@@ -211,7 +211,13 @@ class HiDiffusion(LargeConfig):
         return ProgressRange(min(self.pool_start, self.pool_end), self.pool_end)
 
 
-@method(HiDiffusion, title="HiDiffusion", benefit="Large images: faster, fewer duplicates", at=Depth.LEVELS)
+@method(
+    HiDiffusion,
+    title="HiDiffusion",
+    benefit="Large images: faster, fewer duplicates",
+    at=Depth.LEVELS,
+    keeps_maps=False,
+)
 def hi_diffusion(config: HiDiffusion, unet: UNetMap, run: Run) -> Iterator[Edit]:
     """Edits of RAU-Net's pairs of blocks, and of the self-attentions that are windowed."""
     if config.raunet:

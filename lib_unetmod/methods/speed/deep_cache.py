@@ -85,6 +85,7 @@ class DeepCache(CadenceConfig):
     title="DeepCache",
     benefit="Faster at 20+ steps",
     at=Depth.CACHES,
+    keeps_maps=False,
     excludes={"encoder_reuse": "both decide which blocks a step runs"},
 )
 def deep_cache(config: DeepCache, unet: UNetMap, run: Run) -> Iterator[Edit]:

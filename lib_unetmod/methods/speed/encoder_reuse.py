@@ -32,7 +32,13 @@ class EncoderReuse(CadenceConfig):
     short = "Encoder reuse"
 
 
-@method(EncoderReuse, title="Faster Diffusion (encoder reuse)", benefit="A little faster at 20+ steps", at=Depth.CACHES)
+@method(
+    EncoderReuse,
+    title="Faster Diffusion (encoder reuse)",
+    benefit="A little faster at 20+ steps",
+    at=Depth.CACHES,
+    keeps_maps=False,
+)
 def encoder_reuse(config: EncoderReuse, unet: UNetMap, run: Run) -> Iterator[Edit]:
     """One span from the first convolution to the middle, all of whose blocks answer."""
     span = [*unet.input_blocks, unet.middle_block]

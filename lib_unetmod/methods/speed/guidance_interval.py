@@ -12,27 +12,30 @@ CFG scale 1; outside the interval colors, which guidance makes stronger.
 
 The host still gives, gets and joins whole batches: each layer computes the conditional rows alone, and hands out copies of
 them in the places of the others. The guided result cond + (scale - 1) * (cond - uncond) is then cond at any scale. All other
-methods stand inside and see the conditional rows only. Extensions that take a layer's rows by their place in the batch (as
-ControlNet's reference does, beside which nothing is left out) would take wrong ones.
+methods stand inside and see the conditional rows only. Where extensions act inside layers, which could take rows by their
+place in the batch, nothing is left out. A call of the negative prompt alone is answered at scale 1 without running a layer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import Tensor
 
-from ...core.call import UNTOLD, Rows
+from ...core.call import UNTOLD, Guidance, Rows
 from ...core.config import Config
 from ...core.depth import Depth
+from ...core.expected import zeros_of
 from ...core.knobs import ConfigError, knob
 from ...core.patching import Edit
 from ...core.registry import method
 from ...core.run import Run
 from ...core.schedule import ProgressRange
-from ...core.unet_map import UNetMap
+from ...core.state import PerTraversal
+from ...core.unet_map import Block, UNetMap
 from ...core.upcoming_picture import Idle, UpcomingPass
 
 
@@ -107,41 +110,56 @@ class GuidanceInterval(Config):
 @method(GuidanceInterval, title="Skip negative prompt", benefit="Nearly halves time at CFG 1", at=Depth.ROWS)
 def guidance_interval(config: GuidanceInterval, unet: UNetMap, run: Run) -> Iterator[Edit]:
     """Every layer computes the conditional rows only; the first layer of a traversal settles which these are."""
+    #: In traversals of unconditional rows alone, of which no layer runs.
+    unrun: PerTraversal[bool] = run.per_traversal(lambda: False)
 
-    def conditional_rows(batch: int) -> Rows | None:
-        guidance = run.guidance
-        if guidance is None:
-            run.note(f"Skip negative prompt is off: {UNTOLD}")
-            return None
-        at_one = config.scale_one and abs(guidance.scale - 1) < 1e-6
-        if not at_one and run.within(config.interval):
-            return None
-        if guidance.reason:
-            run.note(f"Skip negative prompt is off: {guidance.reason}")
-            return None
-        if len(guidance.rows) != batch:
-            return None  # a host that leaves the negative rows out itself, or calls them apart
-        if unet.rows_have_places:
-            run.note("Skip negative prompt is off: ControlNet's reference needs the negative prompt too.")
-            return None
-        return guidance.rows if guidance.rows.unconditional else None
+    def settle(batch: int) -> None:
+        at_one = config.scale_one and _does_not_count(run.guidance)
+        refused = (run.guidance.reason_at_one if run.guidance else UNTOLD) if config.scale_one else ""
+        if not at_one and not refused and run.within(config.interval):
+            return
+        told = run.rows(batch)
+        if told.all_conditional:
+            return  # a host that leaves the others out itself, or calls them apart
+        if at_one and told.all_unconditional:
+            unrun.set(True)
+        elif not at_one and run.within(config.interval):
+            note(refused)
+        elif told.rows is None or (told.reason and not at_one):
+            note(told.reason)
+        else:
+            note(run.needs_all_rows)
+            if not run.needs_all_rows:
+                leave_out(told.rows)
 
-    def settle_and_compute(call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        rows = conditional_rows(len(x))
-        if rows is not None:
-            run.left_out.set(rows)
-            # What others keep from evaluations of all rows is not for these, nor the other way round.
-            run.traversal.split(rows.conditional)
-        return compute(call, x, *args, **kwargs)
+    def leave_out(rows: Rows) -> None:
+        run.left_out.set(rows)
+        # What others keep from evaluations of all rows is not for these, nor the other way round.
+        run.traversal.split(rows.conditional)
 
-    def compute(call: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+    def note(reason: str) -> None:
+        if reason:
+            run.note(f"Skip negative prompt is off: {reason}")
+
+    def compute(block: Block, call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if unrun.get():
+            return zeros_of(block, x, run.traversal.latent_size)
         rows = run.left_out.get()
         if rows is None:
-            return call(*args, **kwargs)
+            return call(x, *args, **kwargs)
         kept = {name: rows.take(value) for name, value in kwargs.items()}
-        return rows.fill(call(*(rows.take(value) for value in args), **kept))
+        return rows.fill(call(rows.take(x), *(rows.take(value) for value in args), **kept))
 
-    first, *others = (layer for block in unet.blocks for layer in block.layers)
-    yield Edit(first.module, settle_and_compute)
-    for layer in others:
-        yield Edit(layer.module, compute)
+    def settle_and_compute(block: Block, call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        settle(len(x))
+        return compute(block, call, x, *args, **kwargs)
+
+    first = unet.input_blocks[0].layers[0]
+    for block in unet.blocks:
+        for layer in block.layers:
+            yield Edit(layer.module, partial(settle_and_compute if layer is first else compute, block))
+
+
+def _does_not_count(guidance: Guidance | None) -> bool:
+    """Whether the unconditional rows change nothing."""
+    return guidance is not None and not guidance.reason_at_one and abs(guidance.scale - 1) < 1e-6

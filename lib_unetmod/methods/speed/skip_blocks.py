@@ -79,7 +79,13 @@ class SkipBlocks(Config):
         return ", ".join(parts)
 
 
-@method(SkipBlocks, title="Skip U-Net blocks", benefit="Faster, with some quality loss", at=Depth.LEFT_OUT)
+@method(
+    SkipBlocks,
+    title="Skip U-Net blocks",
+    benefit="Faster, with some quality loss",
+    at=Depth.LEFT_OUT,
+    keeps_maps=False,
+)
 def skip_blocks(config: SkipBlocks, unet: UNetMap, run: Run) -> Iterator[Edit]:
     """Spans for the middle and the levels, and one edit for each single part."""
     if config.levels:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...core.call import UNTOLD, Rows
+from ...core.call import Rows
 from ...core.edits import after, before, instead
 from ...core.knobs import ConfigError
 from ...core.patching import Edit
@@ -127,21 +127,20 @@ class ExtraRows:
         return x
 
     def _rows(self, batch: int) -> Rows | None:
-        """The rows of the host's call; None where guidance cannot be damped."""
-        guidance = self.run.guidance
+        """The rows of the host's call; None where guidance cannot be damped, or there is none without unconditional rows."""
         if self.run.left_out.get() is not None:
-            return None  # without unconditional rows there is no guidance
-        if guidance is None:
-            self._stand_aside(UNTOLD)
             return None
-        if len(guidance.rows) != batch or not guidance.rows.in_pairs:
-            apart = "prompt and negative prompt do not run together; turn on Batch cond/uncond."
-            self._stand_aside(guidance.reason or apart)
+        told = self.run.rows(batch)
+        if told.rows is not None and not told.rows.unconditional:
             return None
-        if self.unet.rows_have_places:
-            self._stand_aside("it does not work with ControlNet's reference.")
+        apart = "prompt and negative prompt do not run together; turn on Batch cond/uncond."
+        if told.rows is None or not told.rows.in_pairs or told.reason:
+            self._stand_aside(told.reason or apart)
             return None
-        return guidance.rows
+        if self.run.needs_all_rows:
+            self._stand_aside(self.run.needs_all_rows)
+            return None
+        return told.rows
 
     def _enter(self, block: Block, x: Tensor) -> Tensor:
         companions = self.companions
@@ -157,8 +156,6 @@ class ExtraRows:
         return x
 
     def _layer(self, call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        if self.companions is not None and any(_takes_rows_by_place(value) for value in (*args, *kwargs.values())):
-            self._stand_aside("it does not work with another extension's attention patches.")
         companions = self.companions
         if companions is None:
             return call(x, *args, **kwargs)
@@ -195,8 +192,3 @@ def _none() -> Companions | None:
 def _join(h: Tensor, skip: Tensor) -> Tensor:
     """A host's joining of `h` and its skip connection, along the channels; `h` is resized where it is of another size."""
     return torch.cat([h if size_of(h) == size_of(skip) else resize(h, size_of(skip), "as Upsample"), skip], 1)
-
-
-def _takes_rows_by_place(value: Any) -> bool:
-    """Whether `value` is Forge's options with functions that other extensions put into attentions and blocks."""
-    return isinstance(value, dict) and bool(value.get("patches") or value.get("patches_replace"))

@@ -394,12 +394,12 @@ def test_an_autoencoder_without_some_of_the_layers_says_so():
 
 def test_only_what_is_needed_is_edited():
     unet, vae = fresh("sd1"), autoencoder()
-    clock = "input_blocks.0.0"
+    clock, rescue = "input_blocks.0.0", "out"
     for config, paths in [
-        (CDTuner(detail1=1), {clock}),
-        (CDTuner(detail1=0, detail2=1), {clock, "out.0"}),
-        (CDTuner(detail1=0, contrast=1), {clock, "out.2"}),
-        (CDTuner(detail1=0, color1=1), {clock}),
+        (CDTuner(detail1=1), {clock, rescue}),
+        (CDTuner(detail1=0, detail2=1), {clock, rescue, "out.0"}),
+        (CDTuner(detail1=0, contrast=1), {clock, rescue, "out.2"}),
+        (CDTuner(detail1=0, color1=1), {clock, rescue}),
     ]:
         with modified(unet, [config], vae=vae):
             assert what_is_on(unet).keys() == paths

@@ -10,10 +10,11 @@ import torch
 from contract import snapshot
 from hosts import HOSTS, residuals
 from torch import nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 from unets import FAMILIES, call, fresh, inputs
 
 from lib_unetmod import METHODS, ConfigError, GuidanceInterval, SkipBlocks, inspect_unet, modified, what_is_on
-from lib_unetmod.core.call import Guidance
+from lib_unetmod.core.call import Guidance, Prompts
 from lib_unetmod.core.target import Target
 from lib_unetmod.core.upcoming_picture import UpcomingPass, UpcomingPicture
 
@@ -66,15 +67,21 @@ def assert_close(a, b):
 
 
 def rows_seen(unet, step, run_it):
-    """How many rows the modules inside the blocks' layers got together while `run_it()` evaluated."""
-    seen, hooks = [], []
-    for block in (*unet.input_blocks, unet.middle_block, *unet.output_blocks):
-        for module in (inner for layer in block for inner in layer.modules() if inner is not layer):
-            if isinstance(module, (nn.Conv2d, nn.GroupNorm, nn.LayerNorm, nn.Linear)):
-                hooks.append(module.register_forward_pre_hook(lambda _, args: seen.append(len(args[0]))))
+    """How many rows the modules inside the blocks' layers got together while `run_it()` evaluated.
+
+    Counted by a hook on all modules: one on these would be an extension's, beside which no row is left out.
+    """
+    blocks = (*unet.input_blocks, unet.middle_block, *unet.output_blocks)
+    inner = {module for block in blocks for layer in block for module in layer.modules() if module is not layer}
+    counted, seen = (nn.Conv2d, nn.GroupNorm, nn.LayerNorm, nn.Linear), []
+
+    def count(module, args):
+        if module in inner and isinstance(module, counted):
+            seen.append(len(args[0]))
+
+    hook = register_module_forward_pre_hook(count)
     run_it()
-    for hook in hooks:
-        hook.remove()
+    hook.remove()
     return sum(seen)
 
 
@@ -256,6 +263,98 @@ def test_cond_and_uncond_called_apart_are_plain(config):
         assert torch.equal(call(unet, cond), expected[0]) and torch.equal(call(unet, uncond), expected[1])
 
 
+# Where a host calls prompt and negative prompt apart, or says with each call which it holds.
+
+
+def apart(step, other_tokens=40):
+    """Inputs of the prompt alone, of the negative prompt alone, and what a host says of them at CFG 1."""
+    cond, uncond = only(step, (0,)), only(step, (1,))
+    uncond["context"] = uncond["context"][:, :other_tokens]
+    told = Guidance(1.0, reason="turn on Pad prompt.", prompts=Prompts(cond["context"], uncond["context"]))
+    return cond, uncond, told
+
+
+@families
+@pytest.mark.parametrize("name", HOSTS)
+@pytest.mark.parametrize("size", [(8, 8), (9, 12)], ids=str)
+def test_a_call_of_the_negative_prompt_alone_is_answered_without_running_at_cfg_1(family, name, size):
+    if (size[0] % 8 and name == "plain") or name == "controlnet_reference":
+        return
+    host, step = HOSTS[name], early(family, height=size[0], width=size[1])
+    unet = host.prepare(shared(family))
+    control = {} if name in ("plain", "a1111") else {"control": residuals(unet, (1, *step["x"].shape[1:]))}
+    cond, uncond, told = apart(step)
+    expected = host.forward(unet, **cond)
+    with modified(unet, [AT_ONE, SkipBlocks(middle=True, start=0.9)]) as run:
+        run.guidance = told
+        assert torch.equal(host.forward(unet, **cond), expected)
+        answers = []
+        assert rows_seen(unet, uncond, lambda: answers.append(host.forward(unet, **uncond, **control))) == 0
+        assert answers[0].shape == cond["x"].shape and answers[0].isfinite().all() and run.notes == []
+        # The guided result at scale 1 is the prompt's whatever the answer.
+        assert_close(answers[0] + 1.0 * (expected - answers[0]), expected)
+
+
+def test_calls_apart_outside_of_the_interval_run_and_say_what_would_help():
+    unet, step = shared("sd1"), early("sd1", height=8, width=8)
+    cond, uncond, told = apart(step)
+    expected = call(unet, uncond)
+    with modified(unet, [MIDDLE]) as run:
+        run.guidance = replace(told, scale=7.0)
+        call(unet, cond)
+        assert run.notes == []
+        assert torch.equal(call(unet, uncond), expected)
+        assert run.notes == ["Skip negative prompt is off: turn on Pad prompt."]
+
+
+def test_a_call_whose_prompts_cannot_be_told_runs():
+    unet, step = shared("sd1"), early("sd1", height=8, width=8)
+    _, uncond, told = apart(step)
+    uncond["context"] = uncond["context"] + 1  # changed by an extension on the way
+    expected = call(unet, uncond)
+    with modified(unet, [AT_ONE]) as run:
+        run.guidance = told
+        assert torch.equal(call(unet, uncond), expected) and run.notes == [
+            "Skip negative prompt is off: turn on Pad prompt."
+        ]
+
+
+@families
+@pytest.mark.parametrize("name", ("forge", "forge_classic", "reforge"))
+@pytest.mark.parametrize("chunks, cond", [([1, 0], (2, 3)), ([0, 1], (0, 1))])
+def test_forks_say_with_the_call_which_chunk_is_the_prompts(family, name, chunks, cond):
+    host, step = HOSTS[name], early(family, batch=4, height=8, width=8)
+    unet, options = host.prepare(shared(family)), {"cond_or_uncond": chunks}
+    alone = host.forward(unet, **only(step, cond))
+    with modified(unet, [MIDDLE]) as run:
+        run.guidance = Guidance(7.0)
+        out = host.forward(unet, **step, transformer_options=options)
+        assert_close(out, torch.cat([alone, alone])) and run.notes == []
+        # The prompt alone, where the host has left out the others.
+        again = host.forward(unet, **only(step, cond), transformer_options={"cond_or_uncond": [0]})
+        assert torch.equal(again, alone) and run.notes == []
+
+
+def test_in_forks_the_rows_stay_where_somebody_has_asked_for_them():
+    host, step = HOSTS["forge"], early("sd1", height=8, width=8)
+    unet, options = host.prepare(shared("sd1")), {"cond_or_uncond": [1, 0]}
+    plain = host.forward(unet, **step)
+    with modified(unet, [replace(AT_ONE, guide_to=0.05)]) as run:
+        run.guidance = Guidance(1.0, reason="sag needs the negative prompt too.", reason_at_one="sag needs it.")
+        assert torch.equal(host.forward(unet, **step, transformer_options=options), plain)
+        assert run.notes == ["Skip negative prompt is off: sag needs the negative prompt too."]
+
+
+def test_several_parts_of_a_prompt_that_weigh_1_need_no_negative_prompt():
+    """AUTOMATIC1111 joins u + 0.5 (c1 - u) + 0.5 (c2 - u), in which u does not count."""
+    unet, step = shared("sd1"), early("sd1", batch=3, height=8, width=8)
+    alone = call(unet, only(step, (0, 1)))
+    out = guided(unet, AT_ONE, step, (0, 1, 0), scale=1.0)
+    assert_close(out[:2], alone)
+    c1, c2, u = out
+    assert_close(u + 0.5 * (c1 - u) + 0.5 * (c2 - u), 0.5 * (alone[0] + alone[1]))
+
+
 # In the forwards that hosts bring.
 
 
@@ -276,7 +375,7 @@ def test_in_every_host(config, family, name, size):
         again = host.forward(unet, **step)
     assert torch.equal(out, again)
     if name == "controlnet_reference":
-        assert torch.equal(out, plain) and len(run.notes) == 1 and "reference" in run.notes[0]
+        assert torch.equal(out, plain) and run.notes == ["Skip negative prompt is off: hosts needs the negative prompt too."]
     else:
         assert_close(out, torch.cat([alone, alone]))
         assert_close(out[:1], plain[:1])

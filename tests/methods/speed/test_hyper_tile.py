@@ -458,7 +458,7 @@ def test_the_autoencoders_attention_equals_the_loop(part, webui, monkeypatch):
         call(unet, inputs("sd1"))
         torch.testing.assert_close(attention(x), expected, rtol=1e-5, atol=1e-5)
         assert torch.equal(attention(x[..., :8, :8]), type(attention).forward(attention, x[..., :8, :8]))
-        assert run.notes == [] and what_is_on(unet).keys() == {"input_blocks.0.0"}
+        assert run.notes == [] and what_is_on(unet).keys() == {"input_blocks.0.0", "out"}
     assert not torch.allclose(whole, expected, atol=1e-3)
     assert snapshot(autoencoder) == before and torch.equal(attention(x), whole)
 
