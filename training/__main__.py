@@ -43,6 +43,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--log-every", type=float, default=60.0, metavar="SECONDS")
     parser.add_argument("--publish-every", type=float, default=30.0, metavar="MINUTES", help="of training the U-Net")
     parser.add_argument("--only", choices=("vae", "unet", "measure"), help="one part, instead of all in turn")
+    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="with --only measure: this one; figures beside it")
     parser.add_argument("--state", type=Path, default=RUNS, help="folder of the state to go on from")
     parser.add_argument("--snapshot", type=Path, default=SNAPSHOT, help="file to go on from where there is no state")
     parser.add_argument("--publish-state", type=Path, metavar="FILE", help="only write such a snapshot of the state")
@@ -53,9 +54,9 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
         if getattr(options, name) is None:
             setattr(options, name, value)
     if options.vae_samples == options.vae_minutes == math.inf:
-        options.vae_samples = 200_000
+        options.vae_samples = 400_000
     if options.unet_samples == options.unet_minutes == math.inf:
-        options.unet_samples = 1_300_000
+        options.unet_samples = 2_500_000
     options.output = CHECKPOINT if options.publish else options.state / CHECKPOINT.name
     return options
 
@@ -76,11 +77,15 @@ def main() -> None:
     if options.only in (None, "unet"):
         unet_part(options)
     if options.only in (None, "measure"):
-        results, sheet = options.state / measuring.RESULTS.name, options.state / measuring.SHEET.name
-        if options.publish:
+        checkpoint = options.checkpoint or options.output
+        results, sheet = checkpoint.with_suffix(".json"), checkpoint.with_suffix(".png")
+        if checkpoint.resolve() == CHECKPOINT.resolve():
             results, sheet = measuring.RESULTS, measuring.SHEET
-        figures = measuring.measure(options.output, results, sheet, device=options.device)
-        print(f"nearest to its own emoji: {figures['top1_percent']} of 100; {results}, {sheet}")
+        figures = measuring.measure(checkpoint, results, sheet, device=options.device)
+        print(
+            f"nearest to its own emoji: {figures['top1_percent']} of 100; "
+            f"both subjects in {figures['scenes_with_both_found']} of 100 scenes; {results}, {sheet}"
+        )
 
 
 if __name__ == "__main__":

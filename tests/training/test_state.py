@@ -9,11 +9,11 @@ import signal
 import pytest
 import torch
 
-from lib_unetmod.playground.model import CHECKPOINT, AutoencoderKL, build
+from lib_unetmod.playground.model import CHECKPOINT, AutoencoderKL, build, load
 from training import train_vae
 from training.__main__ import arguments
 from training.architecture import ARCHITECTURE
-from training.export import export, import_part
+from training.export import SNAPSHOT, export, import_part
 from training.fast import timestep_embedding, with_fast_norms
 from training.scenes import render
 from training.selection import ALIASES, EMOJI
@@ -104,7 +104,7 @@ def test_a_budget_is_spent_by_samples_or_by_the_clock():
 
 def test_the_defaults_suit_the_device_and_something_ends_the_training():
     cpu, cuda = arguments(["--device", "cpu"]), arguments(["--device", "cuda", "--unet-minutes", "5", "--batch", "512"])
-    assert (cpu.batch, cpu.workers, cpu.unet_samples) == (16, 0, 1_300_000)
+    assert (cpu.batch, cpu.workers, cpu.unet_samples) == (16, 0, 2_500_000)
     assert (cuda.batch, cuda.vae_batch, cuda.unet_samples) == (512, 128, float("inf"))
 
 
@@ -201,3 +201,9 @@ def test_the_fast_norm_is_group_norm_with_its_gradients(dtype):
 def test_emoji_are_listed_once_and_every_alias_has_its_emoji():
     assert len(EMOJI) == len(set(EMOJI)) > 900
     assert set(ALIASES) <= set(EMOJI)
+
+
+def test_the_snapshot_is_of_the_architecture_that_is_trained_and_the_playground_loads_it():
+    model = load(SNAPSHOT)
+    assert model.architecture == {**ARCHITECTURE, "vocabulary": model.architecture["vocabulary"]}
+    assert all(import_part(model, SNAPSHOT, part) > 100_000 for part in ("vae", "unet"))
