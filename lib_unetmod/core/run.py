@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from . import tables
 from .acting import Applied, Seen, why_nothing
+from .attention_readers import AttentionReaders
 from .call import Guidance, HostCall, Rows
 from .call_rows import CallRows, rows_of_call
 from .clock import Clock, Traversal
@@ -78,7 +79,7 @@ class Run:
         self._called = UNetCall()
         self._rows: PerTraversal[CallRows | None] = PerTraversal(self.clock, lambda: None)
         self._inside: PerTraversal[list[str] | None] = PerTraversal(self.clock, lambda: None)
-        self._watched: list[str] = []
+        self._readers = AttentionReaders()
         self._failed = False
         self._asking = ""
         self._walked_call_input = False
@@ -166,6 +167,7 @@ class Run:
         self._ledger.clear()
         self.clock.end_traversals()
         self._called = UNetCall()
+        self._readers.pass_begins()
 
     def new_evaluation(self) -> None:
         """For hosts that know: the sampler calls its denoiser now. See `Clock`."""
@@ -201,7 +203,7 @@ class Run:
         if self._inside.get() is None:
             self._inside.set(inside_layers(self.map, self._called.options))
         names = self._inside.get()
-        return f"{' and '.join(names)} needs the negative prompt too." if names else ""
+        return f"{_and(names)} needs the negative prompt too." if names else ""
 
     def generator(self, key: str) -> torch.Generator:
         """A new generator on the CPU, the same for equal keys within one evaluation, from the seed given to `modified`.
@@ -372,12 +374,13 @@ class Run:
 
     def _see_replaced_attentions(self) -> None:
         """The forks' extensions can put a function in an attention's place, which is called instead of its forward."""
-        for kind, functions in replaced_attentions(self._called.options).items():
-            names = list(dict.fromkeys(functions.values()))
+        replaced = replaced_attentions(self._called.options)
+        for kind, functions in replaced.items():
             if kind in self._attention_edited:
-                self.note(f"{' and '.join(names)} replaces {kind}; UNet Mod has no effect in those layers.")
-            if kind == "attn1" and all(place[0] == "middle" for place in functions):
-                self._watched = names
+                self.note(f"{_and(functions.values())} replaces {kind}; UNet Mod has no effect in those layers.")
+        self._readers.called(replaced)
+        if self._readers.late and not all(applied.method.keeps_maps for applied in self._applied):
+            self.note(f"{_and(self._readers.late)} changes the middle block, and can do less where blocks are left out.")
 
     def _call_plainly(self) -> Tensor:
         """What the U-Net gives as it was called, with no method acting."""
@@ -430,8 +433,8 @@ class Run:
         config = self.resolved(config)
         if not self.within(config.window):
             return False
-        if self._watched and not applied.method.keeps_maps:
-            self.note(f"{config.short or config.title} is off: {' and '.join(self._watched)} reads the middle block.")
+        if self._readers.names and not applied.method.keeps_maps:
+            self.note(f"{config.short or config.title} is off: {_and(self._readers.names)} reads the middle block.")
             return False
         return not config.held_back(self.target)
 
@@ -484,6 +487,10 @@ def modified(
     if keep_bytes is not None and (type(keep_bytes) is not int or keep_bytes < 0):
         raise ConfigError(f"keep_bytes is {shortened(keep_bytes)}; it takes a whole number from 0, or None.")
     return Run(unet, list(configs), call, timesteps, vae, trained_size, keep_bytes)
+
+
+def _and(names: Iterable[str]) -> str:
+    return " and ".join(dict.fromkeys(names))
 
 
 def _is_active(applied: Applied) -> bool:
