@@ -1,12 +1,5 @@
-"""Run by the WebUI at every start: installs what is missing, says nothing and asks nothing of the network otherwise.
+"""Run by the WebUI at every start, and has nothing to do.
 
-Everything the extension needs (torch, safetensors, einops, tomesd) comes with the WebUI. torch is never touched.
+All that UNet Mod imports there is torch and gradio, which are the WebUI's own and must stay as they are. The file says so
+where one looks for what an extension installs; tests/repository/test_install.py holds it to it.
 """
-
-import launch
-
-_PACKAGES = {"einops": "einops", "safetensors": "safetensors", "tomesd": "tomesd"}
-
-for _module, _package in _PACKAGES.items():
-    if not launch.is_installed(_module):
-        launch.run_pip(f"install {_package}", f"UNet Mod requirement: {_package}")

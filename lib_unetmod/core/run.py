@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from . import tables
+from .acting import Applied, Seen, why_nothing
 from .call import Guidance, HostCall, Rows
 from .call_rows import CallRows, rows_of_call
 from .clock import Clock, Traversal
@@ -21,9 +22,9 @@ from .config import Config
 from .depth import Depth
 from .edits import DecoderEdit
 from .foreign import inside_layers, replaced_attentions
-from .knobs import ConfigError
-from .patching import Edit, Installed, Wrapper, watch_calls, what_is_on
-from .registry import Method, method_of
+from .knobs import ConfigError, shortened
+from .patching import Edit, Installed, watch_calls, what_is_on
+from .registry import method_of
 from .rescue import Failure, Rescue
 from .schedule import PASSES, ProgressRange
 from .size import Size, size_of
@@ -38,22 +39,13 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 
-@dataclass(eq=False)
-class _Applied:
-    """One method in a run. `active` is decided when a traversal begins, so that no walk is half modified."""
-
-    method: Method
-    config: Config
-    active: bool = False
-
-
 class Run:
     """One use of `modified`: which methods are on, the clock, what is kept, what the host says, and the notes.
 
     Attributes:
         map: what the U-Net has (`UNetMap`).
         clock: evaluations, traversals and progress (`Clock`).
-        notes: sentences for the user, each once: where a method stood aside, and why.
+        notes: sentences for the user, each once: where a method stood aside, and why; at the end also which did nothing.
         vae: the autoencoder that decodes the latents, for the methods that act on it too; None where there is none.
         call: what the host says of its next calls (`HostCall`); `guidance`, `prediction` and `last_pass` set parts of it.
         left_out: the rows of the host's call whose unconditional ones no layer computes in this traversal, if any.
@@ -68,6 +60,7 @@ class Run:
         timesteps: int,
         vae: nn.Module | None,
         trained_size: int | None,
+        keep_bytes: int | None = None,
     ) -> None:
         self.map: UNetMap = inspect_unet(unet)
         self.clock = Clock(timesteps)
@@ -78,18 +71,19 @@ class Run:
         self.first_size: Size | None = None
         self.left_out: PerTraversal[Rows | None] = PerTraversal(self.clock, lambda: None)
         self._resolved: PerTraversal[dict[Config, Config]] = PerTraversal(self.clock, dict)
-        self._ledger = Ledger()
+        self._ledger = Ledger(self.clock, keep_bytes, self.notes)
         self._shared: dict[Callable[[Run], Any], Any] = {}
         self._trained_size = trained_size
-        self._held_back: dict[str, str] = {}
+        self._seen = Seen()
         self._called = UNetCall()
         self._rows: PerTraversal[CallRows | None] = PerTraversal(self.clock, lambda: None)
         self._inside: PerTraversal[list[str] | None] = PerTraversal(self.clock, lambda: None)
         self._watched: list[str] = []
         self._failed = False
+        self._asking = ""
         self._walked_call_input = False
         self._followed = unet
-        self._asked = [_Applied(method_of(config), config) for config in in_order(configs)]
+        self._asked = [Applied(method_of(config), config) for config in in_order(configs)]
         self._applied = list(self._asked)
         self._installed = Installed()
         self._attention_edited: set[str] = set()
@@ -99,6 +93,11 @@ class Run:
     def methods(self) -> tuple[str, ...]:
         """Names of the methods that are on, in the order in which they apply; neutral ones are not on."""
         return tuple(applied.method.name for applied in self._applied)
+
+    @property
+    def acted(self) -> dict[str, int]:
+        """In how many traversals each of the methods that were asked for changed something, so far in this run."""
+        return {applied.method.name: applied.acted for applied in self._asked}
 
     @property
     def traversal(self) -> Traversal:
@@ -227,9 +226,10 @@ class Run:
     def per_stream(self, make: Callable[[], S], tensors: Callable[[S], Iterable[Tensor]] | None = None) -> PerStream[S]:
         """A slot for what is kept from one evaluation to the next, apart for each stream of traversals.
 
-        `tensors` gives those that a state holds, for their bytes to be counted; None where it holds none.
+        `tensors` gives those that a state holds, for their bytes to be counted; None where it holds none. Streams for which
+        there is no room have no state.
         """
-        slot = PerStream(self.clock, self._ledger, make, tensors)
+        slot = PerStream(self.clock, self._ledger, make, tensors, self._asking)
         self._ledger.slots.append(slot)
         return slot
 
@@ -238,6 +238,20 @@ class Run:
         if part not in self._shared:
             self._shared[part] = part(self)
         return self._shared[part]
+
+    def picture_done(self) -> tuple[str, ...]:
+        """Tell of each method that did nothing to the picture, and why; leaving the run without an exception does so too.
+
+        Returns the names of these methods. Not among them are those of which the host does all that they are for.
+        """
+        found = [applied for applied in self._asked if not applied.acted]
+        picture = self._seen.as_upcoming(self.clock) if found else None
+        idle = [(applied.method, one) for applied in found if not (one := why_nothing(applied, picture)).needless]
+        for method, one in idle:
+            # A note that an error stopped them stands for all of them.
+            if not self._failed and not any(name in note for name in method.names for note in self.notes):
+                self.note(one.why)
+        return tuple(method.name for method, _ in idle)
 
     @property
     def kept_bytes(self) -> int:
@@ -281,7 +295,11 @@ class Run:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._leave()
+        try:
+            if kind is None:
+                self.picture_done()
+        finally:
+            self._leave()
 
     def _enter(self) -> None:
         self._forget_slots()
@@ -320,7 +338,7 @@ class Run:
         self._ledger.close()
         self._shared.clear()
 
-    def _planned(self, asked: Iterable[_Applied]) -> list[tuple[_Applied, list[Edit]]]:
+    def _planned(self, asked: Iterable[Applied]) -> list[tuple[Applied, list[Edit]]]:
         return [(applied, list(self._guarded(applied))) for applied in asked]
 
     def _refuse_twice(self) -> None:
@@ -331,12 +349,13 @@ class Run:
                     f"{applied.config.title} is already on this U-Net; leave the run that put it there before another."
                 )
 
-    def _guarded(self, applied: _Applied) -> Iterator[Edit]:
+    def _guarded(self, applied: Applied) -> Iterator[Edit]:
+        self._asking = applied.config.title
         for edit in applied.method.edits(applied.config, self.map, self):
-            acts = self._finishes if isinstance(edit, DecoderEdit) else _is_active
-            yield Edit(edit.module, _while(partial(acts, applied), edit.wrapper, applied.method.title), edit.at)
+            runs = self._finishes if isinstance(edit, DecoderEdit) else _is_active
+            yield Edit(edit.module, applied.guarded(edit.wrapper, partial(runs, applied)), edit.at)
 
-    def _finishes(self, applied: _Applied) -> bool:
+    def _finishes(self, applied: Applied) -> bool:
         return self.last_pass and applied.config.acts_in(self.pass_name)
 
     def _kinds_of_attention(self, edited: Iterable[nn.Module]) -> set[str]:
@@ -382,20 +401,29 @@ class Run:
         traversal = self.traversal
         traversal.place = self._place(x)
         traversal.latent_size = size_of(x)
+        self._ledger.device = x.device
         if self.pass_name == "first":
             self.first_size = traversal.latent_size
+        if traversal.continues:
+            self._seen.traversal(self.map, self.target, self.clock, self.call, guided=self._may_be_guided(len(x)))
         for applied in self._applied:
-            applied.active = self._acts(applied)
+            applied.traversal_begins(active=self._is_for_now(applied))
         # What one set of methods kept is not for another: where a window or a phase begins, caches begin anew.
         acting = [applied for applied in self._applied if applied.active]
         traversal.told_doing = lambda: tuple((one.method.name, self._phase(one.config)) for one in acting)
         return call(x, *args, **kwargs)
 
+    def _may_be_guided(self, batch: int) -> bool:
+        """Whether unconditional rows may be among those of the call. Nothing is read for it."""
+        conditional = rows_of_call(self.guidance, self._called.options, None, batch).conditional
+        return conditional is None or not all(conditional)
+
     def _phase(self, config: Config) -> Hashable:
         of_its_own = type(config).cache_key is not Config.cache_key
         return self.resolved(config).cache_key(self.clock.progress) if of_its_own else None
 
-    def _acts(self, applied: _Applied) -> bool:
+    def _is_for_now(self, applied: Applied) -> bool:
+        """Whether a method is to act in this traversal: by its passes, its window and the picture's size."""
         config = applied.config
         if self._failed or not config.acts_in(self.pass_name):
             return False
@@ -405,19 +433,7 @@ class Run:
         if self._watched and not applied.method.keeps_maps:
             self.note(f"{config.short or config.title} is off: {' and '.join(self._watched)} reads the middle block.")
             return False
-        reason = config.held_back(self.target)
-        if reason and config.title not in self._held_back:
-            self._held_back[config.title] = reason
-            self.note(reason)
-        elif not reason:
-            self._take_back(self._held_back.get(config.title))
-            self._held_back[config.title] = ""
-        return not reason
-
-    def _take_back(self, sentence: str | None) -> None:
-        # A method held back in hires fix's first pass and acting in the second is as it should be.
-        if sentence in self.notes:
-            self.notes.remove(sentence)
+        return not config.held_back(self.target)
 
     def _place(self, x: Tensor) -> Hashable | None:
         """What a traversal of `x` continues; None for one of other data than the U-Net was called with.
@@ -444,6 +460,7 @@ def modified(
     vae: nn.Module | None = None,
     trained_size: int | None = None,
     call: HostCall | None = None,
+    keep_bytes: int | None = None,
 ) -> Run:
     """Modify `unet` inside a `with` statement.
 
@@ -456,28 +473,18 @@ def modified(
         vae: the autoencoder that will decode the latents inside the `with`, for the methods that act on it too.
         trained_size: side in pixels of the square at which the model was trained; None for that of the U-Net's family.
         call: what a host says of its calls, in place of `pass_name` and `seed`.
+        keep_bytes: the most that methods may keep from one evaluation to the next, all together; None for a quarter of what
+            is free on the device. What there is no room for runs in full, which is noted.
 
     Raises:
         UnsupportedUNet: for a module that is no such U-Net.
         ConfigError: for settings that cannot be used, naming the one to change; the U-Net is untouched then.
     """
     call = call or HostCall(pass_name=pass_name, seed=seed)
-    return Run(unet, list(configs), call, timesteps, vae, trained_size)
+    if keep_bytes is not None and (type(keep_bytes) is not int or keep_bytes < 0):
+        raise ConfigError(f"keep_bytes is {shortened(keep_bytes)}; it takes a whole number from 0, or None.")
+    return Run(unet, list(configs), call, timesteps, vae, trained_size, keep_bytes)
 
 
-def _is_active(applied: _Applied) -> bool:
+def _is_active(applied: Applied) -> bool:
     return applied.active
-
-
-def _while(acts: Callable[[], bool], wrapper: Wrapper, title: str) -> Wrapper:
-    def guarded(call: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        if not acts():
-            return call(*args, **kwargs)
-        try:
-            return wrapper(call, *args, **kwargs)
-        except Exception as error:
-            if not hasattr(error, "unetmod_method"):
-                error.unetmod_method = title
-            raise
-
-    return guarded

@@ -28,7 +28,7 @@ from safetensors import SafetensorError
 
 from ..core.config import Config
 from ..core.knobs import ConfigError, shortened
-from ..settings.selection import Selection, configs_of
+from ..settings.selection import Selection, config_of
 from .model import CHECKPOINT, SmallModel, load
 from .samplers import SAMPLERS
 from .settings import Settings, SettingsError
@@ -221,11 +221,8 @@ def _configs(assignments: Sequence[str]) -> list[Config]:
         values = selection.setdefault(method, {})
         if dot:
             values[knob] = value
-    configs, problems = configs_of(selection)
-    if problems:
-        # A page goes on without the method; a command that was told to use it must not.
-        raise UsageError(problems[0].removesuffix(" The method is left out."))
-    return configs
+    # A page goes on without what it cannot read; a command that was told to use it must not.
+    return [config_of(name, values) for name, values in selection.items()]
 
 
 def _open(path: Path | None) -> Image.Image | None:

@@ -20,11 +20,18 @@ INFOTEXT_NOTE = INFOTEXT_PREFIX + "note"
 
 
 def configs_of(selection: Any) -> tuple[list[Config], list[str]]:
-    """The configs of all methods that can be read, and one sentence for each that cannot."""
+    """The configs of all methods that can be read, and one sentence for each that cannot, and for what else is left out.
+
+    Knobs that there are not are left out alone: another instance that sends its choice may be a version ahead or behind.
+    """
     if not isinstance(selection, Mapping):
         return [], [f"Methods are given by name, such as {_example()}; not as {type(selection).__name__}."]
     configs, problems = [], []
     for name, values in selection.items():
+        values, unknown = _without_unknown(name, values)
+        problems.extend(
+            f"{METHODS[name].title} has no knob {shortened(one)} in this version; it is left out." for one in unknown
+        )
         try:
             configs.append(config_of(name, values))
         except ConfigError as error:
@@ -85,6 +92,15 @@ def knobs_in_line(name: str, line: Any) -> dict[str, Any]:
 def summary(configs: Iterable[Config]) -> str:
     """What is on, in one line: `Skip blocks middle · FreeU 0-0.8`; empty when nothing is."""
     return " · ".join(config.summary() for config in configs if not config.neutral)
+
+
+def _without_unknown(name: Any, values: Any) -> tuple[Any, list[Any]]:
+    """The values without those for which the method has no knob, and the names of these. Whatever both are."""
+    if not (isinstance(name, str) and name in METHODS and isinstance(values, Mapping)):
+        return values, []
+    known = {knob.name for knob in knobs(METHODS[name].config)}
+    unknown = [one for one in values if one not in known]
+    return {one: value for one, value in values.items() if one in known} if unknown else values, unknown
 
 
 def _changed(config: Config) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""Which WebUI this is: where its U-Net is, what else acts on it, and how it tells its user something.
+"""Which WebUI this is: where its U-Net is, what stands in its place, and how it tells its user something.
 
-The only file that differs from host to host. AUTOMATIC1111 keeps the U-Net in `sd_model.model.diffusion_model`; Forge keeps
-it behind a patcher, of which no reference may be held, because its memory management counts them. Tried in AUTOMATIC1111
-1.10.1; written for Forge from its source, and not tried in a running one.
+The files whose names begin with `host` are the only ones that differ from host to host. AUTOMATIC1111 keeps the U-Net in
+`sd_model.model.diffusion_model`; Forge keeps it behind a patcher, of which no reference may be held, because its memory
+management counts them. Tried in AUTOMATIC1111 1.10.1; written for Forge from its source, and not tried in a running one.
 """
 
 from __future__ import annotations
@@ -126,6 +126,7 @@ def call_of(p: Any, params: Any = None) -> HostCall:
         pass_name=pass_of(p),
         last_pass=is_last_pass(p),
         seed=seed_of(p),
+        denoising=denoising_of(p),
     )
 
 
@@ -139,6 +140,20 @@ def pass_of(p: Any) -> str:
 def is_last_pass(p: Any) -> bool:
     """Whether what `p` draws now is the picture; hires fix draws on from what its first pass did."""
     return pass_of(p) != "first" or not getattr(p, "enable_hr", False)
+
+
+def denoising_of(p: Any) -> float | None:
+    """Denoising strength of the pass that `p` is in, 1 where it begins with noise; None where `p` has none."""
+    if pass_of(p) == "first":
+        return 1.0
+    strength = getattr(p, "denoising_strength", None)
+    return float(strength) if isinstance(strength, (int, float)) else None
+
+
+def interrupted() -> bool:
+    """Whether the user has stopped the picture that is drawn now."""
+    state = getattr(shared, "state", None)
+    return bool(getattr(state, "interrupted", False) or getattr(state, "skipped", False))
 
 
 def seed_of(p: Any) -> int:
@@ -171,18 +186,6 @@ def replacement() -> str | None:
     )
 
 
-def rivals(p: Any) -> list[str]:
-    """A sentence for each of the WebUI's own modifications of the U-Net that acts beside ours."""
-    hires = bool(getattr(p, "enable_hr", False))
-    found = []
-    if _own_token_merging(p, hires):
-        found.append("The WebUI's token merging is also on: turn one off (Settings, Optimizations).")
-    second_pass = hires and _setting("hypertile_enable_unet_secondpass")
-    if _setting("hypertile_enable_unet") or second_pass:
-        found.append("The WebUI's Hypertile is also on: turn one off (Settings, Hypertile).")
-    return found
-
-
 def tell(p: Any, sentence: str) -> None:
     """Show a sentence under the picture that `p` makes, and print it."""
     if hasattr(p, "comment"):
@@ -199,13 +202,6 @@ def warn(sentence: str) -> None:
     """Show a sentence on the page, to whoever pressed the button that is being answered, and print it."""
     say(sentence)
     gr.Warning(PREFIX + sentence)
-
-
-def _own_token_merging(p: Any, hires: bool) -> bool:
-    ratio_of = getattr(p, "get_token_merging_ratio", None)
-    if ratio_of is None:
-        return False
-    return bool(ratio_of() or (hires and ratio_of(for_hr=True)))
 
 
 def _setting(name: str, default: Any = None) -> Any:

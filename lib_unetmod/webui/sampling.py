@@ -16,10 +16,11 @@ from ..core.composition import conflict
 from ..core.config import Config
 from ..core.knobs import ConfigError
 from ..core.patching import what_is_on
+from ..core.registry import method_of
 from ..core.run import Run, modified
 from ..core.unet_map import UnsupportedUNet
 from ..settings.selection import configs_of
-from . import host, infotext
+from . import host, host_rivals, infotext, settings
 from .api import Choice
 
 _PLAN = "unetmod_plan"
@@ -44,6 +45,7 @@ class Plan:
 class _Current:
     p: Any
     run: Run
+    looked_in: str = ""  # the pass in which it was last looked for what else acts
 
 
 # The run inside whose `with` the WebUI samples now; its callbacks know only the sampler.
@@ -91,6 +93,11 @@ def on_cfg_denoiser(params: Any) -> None:
     _follow(_current)
     _current.run.told(host.call_of(_current.p, params))  # WebUIs before 1.10 do not announce a pass otherwise
     _current.run.new_evaluation()
+    if _current.looked_in != _current.run.pass_name:
+        # Forge's scripts have patched the U-Net for this pass by now.
+        _current.looked_in = _current.run.pass_name
+        for sentence in host_rivals.sentences(_current.p, _current.run.methods):
+            _current.run.note(sentence)
 
 
 class _Shadow:
@@ -141,15 +148,20 @@ def _sample_modified(p: Any, plan: Plan, sample: Callable[[], Any]) -> Any:
             infotext.write(p, [], plan.notes)
             return sample()
         _current = _Current(p, run)
+        idle: tuple[str, ...] = ()
         try:
             samples = sample()
             run.end_pass()
             _follow(_current)  # a refiner may have come with the last step, and an autoencoder of its own with it
-            return host.decoded(p, samples) if run.vae is not None and what_is_on(run.vae) else samples
+            if run.vae is not None and what_is_on(run.vae):
+                samples = host.decoded(p, samples)
+            if not host.interrupted():  # of a picture that was not drawn to its end, nobody can tell what would have acted
+                idle = run.picture_done()
+            return samples
         finally:
             _current = outer
             plan.note(p, run.notes)
-            infotext.write(p, usable, plan.notes)
+            infotext.write(p, usable, plan.notes, idle)
             if run.kept_bytes >= 5e4:  # less would be shown as 0.0
                 host.say(f"kept {run.kept_bytes / 1e6:.1f} MB between steps.")
 
@@ -162,6 +174,7 @@ def _modified(p: Any, unet: Any, configs: list[Config]) -> Run:
         timesteps=host.timesteps(),
         vae=host.current_vae(),
         trained_size=host.trained_size(),
+        keep_bytes=settings.keep_bytes(),
     )
 
 
@@ -173,6 +186,10 @@ def _usable(p: Any, plan: Plan, unet: Any) -> list[Config]:
         return []
     usable: list[Config] = []
     for config in plan.configs:
+        same = host_rivals.instead_of(p, method_of(config))
+        if same:
+            plan.note(p, [same])
+            continue
         reasons = [reason for other in usable if (reason := conflict(other, config))]
         if reasons:
             plan.note(p, [f"{reasons[0]} {config.title} is left out."])
@@ -186,7 +203,7 @@ def _usable(p: Any, plan: Plan, unet: Any) -> list[Config]:
         except ConfigError as error:
             plan.note(p, [f"{error} The method is left out."])
     if usable:
-        plan.note(p, host.rivals(p))
+        plan.note(p, host_rivals.sentences(p, [method_of(config).name for config in usable]))
     return usable
 
 

@@ -1,7 +1,8 @@
 """The WebUI's Settings: for each method a section that says how it starts, on the page and for the API.
 
-A section holds whether the method is ticked and its knobs, with the panel's own labels. What stands there is read anew when
-a page opens and for every request. The accordion's buttons write the same options: "Make these my defaults" and "Reset".
+A section holds whether the method is ticked and its knobs, with the panel's own labels; a further one says how much memory
+methods may take. What stands there is read anew when a page opens and for every request. The accordion's buttons write the
+methods' options: "Make these my defaults" and "Reset".
 
 UNet Mod 0.1.0 kept one line of text a method, "on" or "off; interval=2", under the key that holds the tick now. Such a line
 is taken over once.
@@ -34,6 +35,16 @@ _FROZEN = "Not saved, because this WebUI lets nobody change these settings: {}."
 _RARELY = "Rarely changed"
 NOTHING_TICKED = "Saved: UNet Mod starts with nothing ticked."
 RESET = "Reset: UNet Mod starts with nothing ticked and every value as it came."
+_MEMORY_KEY = "unetmod_memory"
+_MEMORY = Knob(
+    "Memory limit (MB)",
+    "The most that methods together keep between steps, such as DeepCache; 0 = a quarter of the memory that is free.",
+    type=int,
+    default=0,
+    low=0,
+    high=999_999,
+    step=1,
+)
 _EXPLANATION = (
     "How it starts when a page opens, and for API requests that leave it out. The UNet Mod switch itself is not kept here."
 )
@@ -75,7 +86,8 @@ def add_options() -> None:
         host.say(problem)
     for method in controls.ordered_methods():
         for key, option in _section(method):
-            _add(method, key, option)
+            _add(_key(method), method.title, key, option)
+    _add(_MEMORY_KEY, "Memory", _MEMORY_KEY, _memory_option())
 
 
 def read() -> Defaults:
@@ -102,7 +114,16 @@ def read() -> Defaults:
             changed = {}
         if changed or method.name in ticked:
             chosen[method.name] = changed
+    problems.extend(_memory_problems())
     return Defaults(chosen, frozenset(ticked), tuple(problems))
+
+
+def keep_bytes() -> int | None:
+    """The most that methods may keep between steps, in bytes; None where the user leaves it to us."""
+    try:
+        return _value(_MEMORY_KEY, _MEMORY) * 1_000_000 or None
+    except ConfigError:  # `read` has said so
+        return None
 
 
 def save(values: Sequence[Any]) -> str:
@@ -171,10 +192,16 @@ def _text(*lines: str) -> Any:
     return shared.OptionHTML("<br>".join(f"<span>{line}</span>" for line in lines))
 
 
-def _add(method: Method, key: str, option: Any) -> None:
+def _memory_option() -> Any:
+    # A field and no slider, whose finest step from nothing to what the largest cards have would be too coarse.
+    option = shared.OptionInfo(_MEMORY.default, _MEMORY.label, gr.Number, {"precision": 0})
+    option.comment_after = f"<span class='info'>{escape(_MEMORY.help)}</span>"
+    return option
+
+
+def _add(section: str, title: str, key: str, option: Any) -> None:
     # Where there are categories the section stands under "UNet Mod", so that its own name is enough.
-    name = method.title if categories is not None else f"{_CATEGORY[1]}: {method.title}"
-    option.section = (_key(method), name)
+    option.section = (section, title if categories is not None else f"{_CATEGORY[1]}: {title}")
     option.category_id = _CATEGORY[0]
     shared.opts.add_option(key, option)
 
@@ -207,6 +234,15 @@ def _value(key: str, knob: Knob) -> Any:
         raise ConfigError(f"{key} is {shortened(value)}; it takes {knob.domain()}.") from None
 
 
+def _memory_problems() -> list[str]:
+    """A sentence where the memory limit cannot be read; none where it can."""
+    try:
+        _value(_MEMORY_KEY, _MEMORY)
+    except ConfigError as error:
+        return [f"Settings, {_MEMORY.label}: {error} A quarter of the memory that is free is used."]
+    return []
+
+
 def _parsed(method: Method, knob: Knob, value: Any) -> Any:
     try:
         return knob.parse(value)
@@ -223,6 +259,9 @@ def _put_right() -> Iterator[str]:
             except ConfigError as error:
                 shared.opts.data[key] = _default(knob)
                 yield f"Settings, {method.title}: {error} The method's own default is used."
+    for problem in _memory_problems():
+        shared.opts.data[_MEMORY_KEY] = _MEMORY.default
+        yield problem
 
 
 def _take_over_lines() -> None:

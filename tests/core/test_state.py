@@ -9,10 +9,10 @@ import pytest
 import torch
 from unets import FAMILIES, call, fresh, inputs
 
-from lib_unetmod import DeepShrink, EncoderReuse, FreeU, HostCall, modified
-from lib_unetmod.core import tables
+from lib_unetmod import ConfigError, DeepShrink, EncoderReuse, FreeU, HostCall, modified
+from lib_unetmod.core import memory, tables
 from lib_unetmod.core.clock import Clock
-from lib_unetmod.core.state import MOST_EVALUATIONS_UNMET, MOST_STATES, bytes_of
+from lib_unetmod.core.state import MOST_EVALUATIONS_UNMET, MOST_STREAMS, bytes_of
 from tests.contract import contract_configs
 
 CACHE = EncoderReuse(interval=2, reach=1)
@@ -27,9 +27,9 @@ def drawn(unet, run, timesteps):
 class Stores:
     """A run of no methods' own whose traversals are begun by hand."""
 
-    def __init__(self, probe):
-        self.run = modified(FAMILIES["sd1"](), [])
-        self.kept = self.run.per_stream(lambda: torch.zeros(2, 3), lambda tensor: [tensor])
+    def __init__(self, probe, keep_bytes=None, make=lambda: torch.zeros(2, 3)):
+        self.run = modified(FAMILIES["sd1"](), [], keep_bytes=keep_bytes)
+        self.kept = self.run.per_stream(make, lambda state: state if isinstance(state, list) else [state])
 
     def begin(self, place, doing=(), evaluation=True):
         if evaluation:
@@ -99,15 +99,98 @@ def test_states_not_met_in_the_last_evaluations_are_let_go(stores):
     assert len(stores.kept) == 1
 
 
-def test_states_are_bounded_and_their_bytes_counted_at_their_most(stores):
-    stores.run.new_evaluation()
-    for place in range(MOST_STATES + 3):
-        stores.begin(place, evaluation=False)
-        stores.kept.get()
-        stores.kept.count()
-    assert len(stores.kept) == MOST_STATES and stores.run.kept_bytes == MOST_STATES * 24
+def kept_at(stores, places, evaluation=True):
+    """At which of these places, met in this order in one evaluation, something is kept."""
+    kept = []
+    for place in places:
+        stores.begin(place, evaluation=evaluation)
+        evaluation = False
+        if stores.kept.get() is not None:
+            stores.kept.count()
+            kept.append(place)
+    return kept
+
+
+def test_streams_for_which_there_is_no_room_are_refused_and_the_old_ones_stay(probe):
+    stores = Stores(probe, keep_bytes=3 * 24)
+    for _ in range(3):
+        assert kept_at(stores, range(7)) == [0, 1, 2]
+    assert len(stores.kept) == 3 and stores.run.kept_bytes == 3 * 24
+    (note,) = stores.run.notes
+    assert "Memory limit" in note and "keep_bytes" in note and "0 MB" in note
     stores.run.end_pass()
-    assert len(stores.kept) == 0 and stores.kept.bytes_held == 0 and stores.run.kept_bytes == MOST_STATES * 24
+    assert len(stores.kept) == 0 and stores.kept.bytes_held == 0 and stores.run.kept_bytes == 3 * 24
+    assert kept_at(stores, [9, 8, 7, 6]) == [9, 8, 7]
+
+
+def test_one_stream_that_is_larger_than_all_the_room_is_not_kept(probe):
+    stores = Stores(probe, keep_bytes=23)
+    assert kept_at(stores, [0]) == [0]  # how large it is shows when it is there
+    assert len(stores.kept) == 0 and stores.run._ledger.bytes_held == 0
+    assert kept_at(stores, [0, 1]) == [] and stores.run.kept_bytes == 0 and len(stores.run.notes) == 1
+
+
+def test_streams_that_grow_are_let_go_of_when_they_outgrow_the_room(probe):
+    stores = Stores(probe, keep_bytes=4 * 24, make=list)
+    for _ in range(3):
+        stores.run.new_evaluation()
+        for place in range(4):
+            stores.begin(place, evaluation=False)
+            if (state := stores.kept.get()) is not None:
+                state[:] = [*state[-1:], torch.zeros(2, 3)]  # the last two, as a straight line through them needs
+                stores.kept.count()
+                assert stores.run._ledger.bytes_held <= 4 * 24
+    assert [stores.run._ledger.bytes_held, len(stores.kept)] == [4 * 24, 2]
+
+
+def test_all_slots_of_a_run_keep_a_stream_or_none_does(probe):
+    stores = Stores(probe, keep_bytes=48)
+    other = stores.run.per_stream(lambda: torch.zeros(2, 3), lambda tensor: [tensor])
+    for place in range(3):
+        stores.begin(place, evaluation=place == 0)
+        assert (stores.kept.get() is None) == (place > 0)
+        stores.kept.count()
+        assert (other.get() is None) == (place > 0)
+        other.count()
+    assert len(stores.kept) == len(other) == 1 and stores.run._ledger.bytes_held == 48
+    # One slot's count lets go of what the others keep for that stream, and none begins it anew in the same traversal.
+    stores = Stores(probe, keep_bytes=47)
+    other = stores.run.per_stream(lambda: torch.zeros(2, 3), lambda tensor: [tensor])
+    stores.begin(0)
+    for slot in (stores.kept, other):
+        slot.get()
+        slot.count()
+    assert stores.kept.get() is None and other.get() is None and stores.run._ledger.bytes_held == 0
+
+
+def test_room_that_becomes_free_is_given_to_others(probe):
+    stores = Stores(probe, keep_bytes=24)
+    assert kept_at(stores, ["a", "b"]) == ["a"]
+    for _ in range(MOST_EVALUATIONS_UNMET + 1):
+        kept = kept_at(stores, ["b"])
+    assert kept == ["b"] and stores.run._ledger.bytes_held == 24
+
+
+def test_streams_are_bounded_in_number_whatever_they_hold(probe):
+    stores = Stores(probe, make=lambda: torch.zeros(0))
+    assert len(kept_at(stores, range(MOST_STREAMS + 3))) == MOST_STREAMS
+    (note,) = stores.run.notes
+    assert "Use larger tiles" in note and len(stores.kept) == MOST_STREAMS
+
+
+def test_by_itself_a_quarter_of_what_is_free_is_used_asked_once_a_pass(probe, monkeypatch):
+    free = [4 * 3 * 24, 4 * 24]
+    monkeypatch.setattr(memory, "free_bytes", lambda device: free.pop(0))
+    stores = Stores(probe)
+    assert [kept_at(stores, range(5)), kept_at(stores, range(5))] == [[0, 1, 2]] * 2
+    stores.run.begin_pass("hires")
+    assert kept_at(stores, range(5)) == [0] and free == []
+
+
+@pytest.mark.parametrize("wrong", (-1, 1.5, True, "1"), ids=str)
+def test_a_limit_that_is_none_is_refused(wrong):
+    with pytest.raises(ConfigError, match="keep_bytes is"):
+        modified(FAMILIES["sd1"](), [], keep_bytes=wrong)
 
 
 def test_bytes_without_an_attribute_of_newer_torches():

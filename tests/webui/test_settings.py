@@ -37,10 +37,13 @@ def panel_values(**changed: Any) -> list[Any]:
 
 
 def sections() -> dict[str, list[tuple[str, Any]]]:
+    """Those of the methods, by their titles."""
     settings.add_options()
     found: dict[str, list[tuple[str, Any]]] = {}
     for key, option in shared.opts.options.items():
         found.setdefault(option.section[1], []).append((key, option))
+    assert list(found)[-1] in ("Memory", "UNet Mod: Memory")
+    found.popitem()
     return found
 
 
@@ -68,6 +71,31 @@ def test_each_method_has_a_section_with_real_components():
             else:
                 # The WebUI makes a checkbox of a bool and a line of a text.
                 assert option.component is None and type(option.default) is (bool if knob.type is bool else str)
+
+
+def test_the_memory_limit_has_a_section_of_its_own_and_is_read_for_each_picture():
+    settings.add_options()
+    (key, option) = list(shared.opts.options.items())[-1]
+    assert option.section == ("unetmod_memory", "UNet Mod: Memory") and option.component is gr.Number
+    assert settings.keep_bytes() is None and option.default == 0 and settings.read().problems == ()
+    shared.opts.data[key] = 512  # by hand, or by an API request's override_settings
+    assert settings.keep_bytes() == 512_000_000
+    for wrong in (-1, "much", 1e9, [1]):
+        shared.opts.data[key] = wrong
+        assert settings.keep_bytes() is None
+        assert "unetmod_memory is" in settings.read().problems[0] and len(settings.read().problems) == 1
+    settings.add_options()
+    assert shared.opts.data[key] == 0
+    shared.opts.data[key] = None  # an emptied field
+    assert settings.keep_bytes() is None and settings.read().problems == ()
+
+
+def test_the_buttons_leave_the_memory_limit_alone():
+    settings.add_options()
+    shared.opts.data["unetmod_memory"] = 512
+    settings.save(panel_values(skip_blocks=True))
+    settings.reset()
+    assert settings.keep_bytes() == 512_000_000
 
 
 def test_what_is_rarely_turned_stands_apart():

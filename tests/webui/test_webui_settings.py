@@ -121,6 +121,14 @@ def test_one_bad_method_does_not_cost_the_others():
     assert configs == [SkipBlocks(middle=True)] and "There is no method 'nothing'" in problems[0]
 
 
+def test_an_unknown_knob_of_another_version_costs_neither_the_method_nor_its_other_knobs():
+    configs, problems = configs_of({"skip_blocks": {"middle": True, "of_tomorrow": 3, 7: 8}})
+    assert configs == [SkipBlocks(middle=True)]
+    assert problems == [
+        f"Skip U-Net blocks has no knob {one} in this version; it is left out." for one in ("'of_tomorrow'", "7")
+    ]
+
+
 def test_summary_names_what_is_on(probe):
     assert summary([SkipBlocks(middle=True), probe(factor=2.0, end=0.8)]) == "Skip blocks middle · Probe 0-0.8"
     assert summary([SkipBlocks()]) == ""
