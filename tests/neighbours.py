@@ -3,13 +3,14 @@
 `NEIGHBOURS[name](strength)` makes one. `put_on(unet)` and `take_off()` do to a U-Net, as `HOSTS[neighbour.host].prepare`
 gives it, what the extension does when its picture begins and ends; `begin_evaluation()` is its callback before each
 evaluation, and `evaluate(unet, step)` how the U-Net is called in one. With a strength of 0 everything is touched as ever and
-the picture stays as it is, so that whatever then differs is the doing of how two meet.
+the picture stays as it is, so that whatever then differs is the doing of how two meet. Where that would tell nothing, a
+`twin` does the same in a way that no method can get in the way of.
 
 | neighbour | after | touches |
 |---|---|---|
 | ip_adapter | sd-webui-controlnet `plugable_ipadapter.py` | attn2.forward, with the image's tokens for all rows |
 | reference, style_align | the same, `hook.py` | unet.forward, `_forward` of transformers, forward of blocks |
-| *_left | the same, when its picture is done | what it leaves behind until another checkpoint is loaded |
+| ..._left, ..._put_back | the same, when its picture is done | what it leaves behind until a checkpoint is loaded |
 | control, control_large | the same | unet.forward; residuals of the right and of another size |
 | seg, pag | v0xie's Incantations | forward hooks on to_q, on to_v and attn1; pag: a further call |
 | deepcache | aria1th's sd-webui-deepcache-standalone | unet.forward; leaves whole blocks uncalled |
@@ -22,7 +23,9 @@ the picture stays as it is, so that whatever then differs is the doing of how tw
 | animatediff, animatediff_v1 | AnimateDiff | modules inserted into blocks; v1 also the group norm's class |
 | hypertile_left | A1111's hypertile | attn1.forward, switched off but never taken away |
 | sag, fork_pag, fork_style_align, fork_reference | Forge, reForge | functions in attn1's place, further calls |
-| attn1_patch, fork_freeu, hrfix, fork_control | Forge, reForge | patches of attn1, of maps in place, residuals in place |
+| fork_ip_adapter | Forge | functions in attn2's place |
+| attn1_patch, fork_tome | Forge | what attn1 is called with, and its answer |
+| fork_freeu, hrfix, fork_control | Forge, reForge | maps between blocks; some in place |
 
 Dynamic Thresholding, Neutral Prompt and CFG combiners replace `combine_denoised` of the denoiser and touch no U-Net.
 """
@@ -48,31 +51,36 @@ class Neighbour:
     """What one extension does to a U-Net.
 
     Attributes:
+        name: by which it is registered; empty of nobody.
         host: in which of `HOSTS` it lives.
         rows_by_place: whether its picture is wrong where a layer gets fewer or more rows than the U-Net does.
-        known_as: what a sentence about it may call it.
         comes_inside: whether it comes and goes while the sampler runs, and not around the sampling.
         stays: whether it is on for good: what is left of a picture before.
         evaluations: how many it takes until all that it does was done.
-        rows: for each of two rows the conditional one, as its host orders them.
         frames: how many rows a prompt has: a batch's pictures, or frames of one.
         writes: attributes of modules that it sets while the U-Net runs.
-        has_zero: whether there is a strength at which it changes nothing.
+        leaves: whether anything but that stays on a U-Net when its picture is done.
+        has_zero: whether a strength of 0 tells anything.
+        answers: of the U-Net, to each call of the picture.
+        missed: what it waited for in vain.
     """
 
+    name = ""
     host = "a1111"
     rows_by_place = False
-    known_as: tuple[str, ...] = ()
     comes_inside = False
     stays = False
     evaluations = 2
     size = (8, 8)
     frames = 1
     writes: tuple[str, ...] = ()
+    leaves = False
     has_zero = True
 
     def __init__(self, strength: float = 1.0) -> None:
         self.strength = strength
+        self.answers: list[Tensor] = []
+        self.missed: list[str] = []
         self._undo: list[Callable[[], None]] = []
 
     @property
@@ -93,6 +101,17 @@ class Neighbour:
         """Its picture is done. What extensions leave behind stays."""
         while self._undo:
             self._undo.pop()()
+
+    def twin(self) -> Neighbour | None:
+        """One that draws what this one does, by means that nobody can get in the way of; None where there is none."""
+        return self.alone() if self.has_zero and not self.strength else None
+
+    def alone(self) -> Neighbour:
+        """Nobody, in the same host and with the same pictures."""
+        nobody = Neighbour(0.0)
+        for name in ("host", "size", "frames", "evaluations"):
+            setattr(nobody, name, getattr(self, name))
+        return nobody
 
     @contextlib.contextmanager
     def on(self, unet: nn.Module) -> Iterator[None]:
@@ -116,7 +135,8 @@ class Neighbour:
             chunks = [1, 0] if len(step["x"]) > 1 else [1]
             options = {"cond_or_uncond": chunks, **more.pop("transformer_options", {})}
             more["transformer_options"] = options
-        return HOSTS[self.host].forward(unet, **step, **more)
+        self.answers.append(HOSTS[self.host].forward(unet, **step, **more))
+        return self.answers[-1]
 
 
 NEIGHBOURS: dict[str, Callable[..., Neighbour]] = {}
@@ -126,7 +146,7 @@ def neighbour(name: str, **settings: Any) -> Callable[[type[Neighbour]], type[Ne
     """Register a class under a name, with settings of its own where one class stands for several."""
 
     def register(cls: type[Neighbour]) -> type[Neighbour]:
-        NEIGHBOURS[name] = type(cls.__name__, (cls,), settings)
+        NEIGHBOURS[name] = type(cls.__name__, (cls,), {"name": name, **settings})
         return cls
 
     return register
@@ -157,8 +177,8 @@ def attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
 class IPAdapter(Neighbour):
     """attn2 also attends to the picture's tokens, which are there once for each row of the whole batch."""
 
+    leaves = True
     rows_by_place = True
-    known_as = ("attn_forward_hacked", "IP-Adapter", "neighbours", "attn2")
 
     def put_on(self, unet: nn.Module) -> None:
         for block in transformers(unet):
@@ -202,8 +222,8 @@ class Reference(Neighbour):
     The negative prompt's rows, by their numbers, read none. Blocks' own forwards are replaced too, to no effect here.
     """
 
+    leaves = True
     rows_by_place = True
-    known_as = ("hacked_basic_transformer_inner_forward", "ControlNet", "reference")
     writes = ("bank", "mean_bank", "var_bank", "style_cfgs")
     machine = "reference"
 
@@ -312,12 +332,22 @@ for _name, _pictures in {
     neighbour(_name, pictures=_pictures, writes=Reference.writes)(Left)
 
 
+@neighbour("style_align_left", pictures=(StyleAlign,), writes=Reference.writes)
+class StyleAlignLeft(Left):
+    """What a picture with StyleAlign leaves goes on acting, in all pictures until the next with another unit."""
+
+    rows_by_place = True
+    frames = StyleAlign.frames
+
+
 @neighbour("control")
 @neighbour("control_large", times=2)
 class Control(Neighbour):
     """A ControlNet's residuals: new tensors, resized where the U-Net's maps are not of their size."""
 
+    leaves = True
     times = 1
+    has_zero = False
 
     def put_on(self, unet: nn.Module) -> None:
         self._undo.append(ControlNetHook(unet).restore)
@@ -336,8 +366,7 @@ class SEG(Neighbour):
     """Smoothed energy guidance: the queries of the middle's self-attention are averaged, in the second half of the rows."""
 
     rows_by_place = True
-    size = (16, 16)
-    known_as = ("seg_to_q_hook", "to_q")
+    size = (16, 8)
 
     def put_on(self, unet: nn.Module) -> None:
         def seg_to_q_hook(module: nn.Module, args: tuple, kwargs: dict, output: Tensor) -> Tensor:
@@ -355,8 +384,7 @@ class SEG(Neighbour):
 class PAG(Neighbour):
     """Perturbed-attention guidance: a further call in which the middle's self-attention answers with its values."""
 
-    size = (16, 16)
-    known_as = ("pag_pre_hook", "to_v_pre_hook", "attn1", "to_v")
+    size = (16, 8)
     writes = ("pag_last_to_v",)
 
     def put_on(self, unet: nn.Module) -> None:
@@ -389,8 +417,12 @@ class PAG(Neighbour):
 
 @neighbour("deepcache")
 class ForeignDeepCache(Neighbour):
-    """Walks the layers itself; in evaluations that reuse, neither the blocks below `level` nor the middle are called."""
+    """Walks the layers itself, of an Upsample only its convolution.
 
+    In evaluations that reuse, neither the blocks below `level` nor the middle are called.
+    """
+
+    leaves = True
     evaluations = 4
     level = 3
     writes = ("_deepcache_hooked",)
@@ -486,7 +518,6 @@ class Regional(Neighbour):
     """Columns of the prompt's rows attend to columns' own tokens; the first half of the rows is the prompt's."""
 
     rows_by_place = True
-    known_as = ("hook_forward", "attn2")
 
     def put_on(self, unet: nn.Module) -> None:
         for block in transformers(unet):
@@ -536,6 +567,7 @@ class Kohya(Neighbour):
 
     comes_inside = True
     evaluations = 3
+    size = (16, 16)
     depth = 2
 
     def put_on(self, unet: nn.Module) -> None:
@@ -564,9 +596,18 @@ class Kohya(Neighbour):
 class ForeignFreeU(Neighbour):
     """Stands in for `torch.cat` in the U-Net's file, and scales h in place."""
 
+    host = "plain"
+    has_zero = False
+    in_place = True
+
+    def twin(self) -> Neighbour:
+        one = type(self)(self.strength)
+        one.in_place = False
+        return one
+
     def evaluate(self, unet: nn.Module, step: dict[str, Any]) -> Tensor:
         with self._cat():
-            return HOSTS["plain"].forward(unet, **step)
+            return super().evaluate(unet, step)
 
     @contextlib.contextmanager
     def _cat(self) -> Iterator[None]:
@@ -576,7 +617,8 @@ class ForeignFreeU(Neighbour):
             @staticmethod
             def cat(tensors: list[Tensor], *args: Any, **kwargs: Any) -> Tensor:
                 if len(tensors) == 2:
-                    tensors[0].mul_(1 + 0.2 * self.strength)
+                    h = tensors[0] if self.in_place else tensors[0].clone()
+                    tensors = [h.mul_(1 + 0.2 * self.strength), tensors[1]]
                 return cat_aligned(tensors, *args, **kwargs)
 
             def __getattr__(self, name: str) -> Any:
@@ -592,6 +634,18 @@ class ForeignFreeU(Neighbour):
 # Weights.
 
 
+class Baked(Neighbour):
+    """What another writes into weights on the way stands in them from the beginning."""
+
+    def __init__(self, other: Neighbour) -> None:
+        super().__init__()
+        self.other = other
+
+    def put_on(self, unet: nn.Module) -> None:
+        self.other.bake(unet)
+        self._undo.append(self.other.take_off)
+
+
 @neighbour("cd_tuner")
 class ForeignCDTuner(Neighbour):
     """The first convolution and the last layers get new parameters before the first evaluation, and old ones at the end.
@@ -600,17 +654,22 @@ class ForeignCDTuner(Neighbour):
     """
 
     comes_inside = True
+    has_zero = False
+
+    def twin(self) -> Neighbour:
+        return Baked(self)
 
     def put_on(self, unet: nn.Module) -> None:
         self.done = False
 
     def begin_evaluation(self, unet: nn.Module) -> None:
-        if self.done:
-            return
-        self.done = True
-        s = self.strength
-        for module, weight, bias in ((unet.input_blocks[0][0], 1 - 0.05 * s, 1 + 0.1 * s), (unet.out[0], 1 - 0.05 * s, 1)):
-            for name, factor in (("weight", weight), ("bias", bias)):
+        if not self.done:
+            self.done = True
+            self.bake(unet)
+
+    def bake(self, unet: nn.Module) -> None:
+        for module, bias in ((unet.input_blocks[0][0], 1.1), (unet.out[0], 1)):
+            for name, factor in (("weight", 0.95), ("bias", bias)):
                 old = getattr(module, name)
                 self._undo.append(functools.partial(setattr, module, name, old))
                 setattr(module, name, nn.Parameter(old.clone() * factor, requires_grad=False))
@@ -627,7 +686,21 @@ class Lora(Neighbour):
     """
 
     functional = False
+    has_zero = False
     writes = ("network_current_names", "network_weights_backup")
+
+    def twin(self) -> Neighbour:
+        return Baked(self)
+
+    def bake(self, unet: nn.Module) -> None:
+        for module in unet.modules():
+            if isinstance(module, (nn.Linear, nn.Conv2d)):
+                self._undo.append(functools.partial(module.weight.copy_, module.weight.clone()))
+                module.weight.mul_(self.factor)
+
+    @property
+    def factor(self) -> float:
+        return 1 + 0.02 * self.strength
 
     def put_on(self, unet: nn.Module) -> None:
         self.loaded = ("network",)
@@ -656,7 +729,7 @@ class Lora(Neighbour):
 
     def _part(self, module: nn.Module, original: Callable, x: Tensor) -> Tensor:
         out = original(module, x)
-        return 0.1 * self.strength * (out - (0 if module.bias is None else _as_map(module.bias, out)))
+        return (self.factor - 1) * (out - (0 if module.bias is None else _as_map(module.bias, out)))
 
     def apply_weights(self, module: nn.Module) -> None:
         if getattr(module, "network_current_names", ()) == self.loaded:
@@ -665,7 +738,7 @@ class Lora(Neighbour):
             module.network_weights_backup = module.weight.clone()
         module.weight.copy_(module.network_weights_backup)
         for _ in self.loaded:
-            module.weight.mul_(1 + 0.1 * self.strength)
+            module.weight.mul_(self.factor)
         module.network_current_names = self.loaded
 
     def _restore(self, unet: nn.Module) -> None:
@@ -703,13 +776,11 @@ class Temporal(nn.Module):
 
 
 @neighbour("animatediff")
-@neighbour("animatediff_16", frames=16, size=(8, 8))
+@neighbour("animatediff_16", frames=16)
 class AnimateDiff(Neighbour):
     """Motion modules stand in the blocks, behind other layers but before an Upsample; rows are a picture's frames."""
 
-    frames = 4
-    size = (8, 16)
-    known_as = ("Temporal", "other")
+    frames = 2
 
     def put_on(self, unet: nn.Module) -> None:
         map_ = inspect_unet(unet)
@@ -738,7 +809,6 @@ class AnimateDiffV1(AnimateDiff):
     """Motion modules of before v2 need statistics over all frames: the class of group norms takes a batch for two halves."""
 
     rows_by_place = True
-    known_as = ("GroupNorm32", "AnimateDiff", "Temporal")
 
     def put_on(self, unet: nn.Module) -> None:
         super().put_on(unet)
@@ -787,26 +857,33 @@ class HypertileLeft(Neighbour):
 @neighbour("sag_reforge", host="reforge")
 class SAG(Neighbour):
     """Self-attention guidance keeps the middle's attention of the negative prompt's rows, reads it after the evaluation, and
-    calls the U-Net with the negative prompt's rows once more."""
+    calls the U-Net with the negative prompt's rows once more.
+
+    What it kept it reads again where the middle was not asked anew. A map that is no square of two fails.
+    """
 
     rows_by_place = True
     size = (16, 16)
-    known_as = ("attn_and_record", "attn1")
+
+    def put_on(self, unet: nn.Module) -> None:
+        self.kept: Tensor | None = None
+        self.side = self.size[1] // 2 ** (inspect_unet(unet).levels - 1)
+
+    def attn_and_record(self, q: Tensor, k: Tensor, v: Tensor, options: dict[str, Any]) -> Tensor:
+        heads, chunks = options["n_heads"], options["cond_or_uncond"]
+        rows = len(q) // len(chunks)
+        first = rows * chunks.index(1)
+        a, b = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k))
+        self.kept = (a @ b.transpose(-1, -2) * a.shape[-1] ** -0.5).softmax(-1)[first : first + rows]
+        return attention(q, k, v, heads)
 
     def evaluate(self, unet: nn.Module, step: dict[str, Any]) -> Tensor:
-        kept: list[Tensor] = []
-
-        def attn_and_record(q: Tensor, k: Tensor, v: Tensor, options: dict[str, Any]) -> Tensor:
-            heads, chunks = options["n_heads"], options["cond_or_uncond"]
-            rows = len(q) // len(chunks)
-            first, (a, b) = rows * chunks.index(1), (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k))
-            kept[:] = [(a @ b.transpose(-1, -2) * a.shape[-1] ** -0.5).softmax(-1)[first : first + rows]]
-            return attention(q, k, v, heads)
-
-        options = {"patches_replace": {"attn1": {("middle", 0, 0): attn_and_record}}}
+        before = self.kept
+        options = {"patches_replace": {"attn1": {("middle", 0, 0): self.attn_and_record}}}
         out = self.call(unet, step, transformer_options=options)
-        side = step["x"].shape[-1] // 2 ** (len(set(_sides(unet))) - 1)
-        mask = (kept[0].mean(1).sum(1) > 1).to(out).reshape(-1, 1, side, side)
+        if self.kept is before:
+            self.missed.append("the middle's attention")
+        mask = (self.kept.mean(1).sum(1) > 1).to(out).reshape(-1, 1, self.side, self.side)
         mask = F.interpolate(mask, out.shape[-2:])
         negative = out[: len(mask)]
         blurred = F.avg_pool2d(negative, 3, 1, 1) * mask + negative * (1 - mask)
@@ -815,16 +892,11 @@ class SAG(Neighbour):
         return out + self.strength * torch.cat([torch.zeros_like(guided), blurred - guided])
 
 
-def _sides(unet: nn.Module) -> list[int]:
-    return [block.level for block in inspect_unet(unet).blocks]
-
-
 @neighbour("fork_pag", host="forge_classic")
 class ForkPAG(Neighbour):
     """Perturbed-attention guidance: a further call of the prompt's rows, in which the middle's attn1 answers with values."""
 
-    size = (16, 16)
-    known_as = ("attn1",)
+    size = (16, 8)
 
     def evaluate(self, unet: nn.Module, step: dict[str, Any]) -> Tensor:
         def perturbed(q: Tensor, k: Tensor, v: Tensor, options: dict[str, Any]) -> Tensor:
@@ -839,16 +911,16 @@ class ForkPAG(Neighbour):
 class _Replaced(Neighbour):
     """A function in the place of every self-attention."""
 
+    kind = "attn1"
     rows_by_place = True
-    known_as = ("attn1_proc", "attn1")
 
-    def attn1_proc(self, q: Tensor, k: Tensor, v: Tensor, options: dict[str, Any]) -> Tensor:
+    def proc(self, q: Tensor, k: Tensor, v: Tensor, options: dict[str, Any]) -> Tensor:
         raise NotImplementedError
 
     def _options(self, unet: nn.Module) -> dict[str, Any]:
         names = {("input", index) for index in range(len(unet.input_blocks))}
         names |= {("output", index) for index in range(len(unet.output_blocks))} | {("middle", 0)}
-        return {"patches_replace": {"attn1": dict.fromkeys(names, self.attn1_proc)}}
+        return {"patches_replace": {self.kind: dict.fromkeys(names, self.proc)}}
 
     def evaluate(self, unet: nn.Module, step: dict[str, Any]) -> Tensor:
         return self.call(unet, step, transformer_options=self._options(unet))
@@ -858,7 +930,7 @@ class _Replaced(Neighbour):
 class ForkStyleAlign(_Replaced):
     """The rows of each prompt, by their numbers, attend to each other's tokens."""
 
-    def attn1_proc(self, q: Tensor, k: Tensor, v: Tensor, options: dict[str, Any]) -> Tensor:
+    def proc(self, q: Tensor, k: Tensor, v: Tensor, options: dict[str, Any]) -> Tensor:
         rows, results = 1, []
         for place, _ in enumerate(options["cond_or_uncond"]):
             mine = [t[[place * rows + row for row in range(rows)]] for t in (q, k, v)]
@@ -877,7 +949,7 @@ class ForkReference(_Replaced):
         self.recording = False
         return self.call(unet, step, transformer_options=self._options(unet))
 
-    def attn1_proc(self, q: Tensor, k: Tensor, v: Tensor, options: dict[str, Any]) -> Tensor:
+    def proc(self, q: Tensor, k: Tensor, v: Tensor, options: dict[str, Any]) -> Tensor:
         place, heads = (*options["block"], options["block_index"]), options["n_heads"]
         own = attention(q, k, v, heads)
         if self.recording:
@@ -888,12 +960,41 @@ class ForkReference(_Replaced):
         return torch.cat([own[:1], own[rows] + self.strength * (both - own[rows])])
 
 
+@neighbour("fork_ip_adapter", host="forge")
+class ForkIPAdapter(_Replaced):
+    """What stands in for the cross-attentions also attends to the picture's tokens, by which rows `cond_or_uncond` tells."""
+
+    kind = "attn2"
+
+    def proc(self, q: Tensor, k: Tensor, v: Tensor, options: dict[str, Any]) -> Tensor:
+        heads, chunks = options["n_heads"], options["cond_or_uncond"]
+        image = noise(2, 4, q.shape[2], seed=3)
+        tokens = torch.cat([image[[chunk] * (len(q) // len(chunks))] for chunk in chunks])
+        return attention(q, k, v, heads) + self.strength * attention(q, tokens, tokens.flip(1), heads)
+
+
+@neighbour("fork_tome", host="forge")
+class ForkToMe(Neighbour):
+    """The fork's own token merging: self-attentions are asked for every second token, and answer for both."""
+
+    has_zero = False
+
+    def evaluate(self, unet: nn.Module, step: dict[str, Any]) -> Tensor:
+        def tomesd_m(n: Tensor, context: Tensor, value: Tensor, options: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
+            self.tokens = n.shape[1]
+            return n[:, ::2], context, value
+
+        def tomesd_u(n: Tensor, options: dict[str, Any]) -> Tensor:
+            return n.repeat_interleave(2, 1)[:, : self.tokens]
+
+        patches = {"attn1_patch": [tomesd_m], "attn1_output_patch": [tomesd_u]}
+        return self.call(unet, step, transformer_options={"patches": patches})
+
+
 @neighbour("attn1_patch", host="forge")
 @neighbour("attn1_patch_reforge", host="reforge")
 class Attn1Patch(Neighbour):
     """What self-attentions are called with is changed, as for IP-Adapter's kin and hypernetworks, row by row."""
-
-    known_as = ("attn1_patch", "attn1")
 
     def evaluate(self, unet: nn.Module, step: dict[str, Any]) -> Tensor:
         def patch(n: Tensor, context: Tensor, value: Tensor, options: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
@@ -906,9 +1007,17 @@ class Attn1Patch(Neighbour):
 class ForkFreeU(Neighbour):
     """Half of the backbone's channels are scaled in place, where an output block is entered."""
 
+    has_zero = False
+    in_place = True
+
+    def twin(self) -> Neighbour:
+        one = type(self)(self.strength)
+        one.in_place = False
+        return one
+
     def evaluate(self, unet: nn.Module, step: dict[str, Any]) -> Tensor:
         def output_block_patch(h: Tensor, skip: Tensor, options: dict[str, Any]) -> tuple[Tensor, Tensor]:
-            half = h.shape[1] // 2
+            half, h = h.shape[1] // 2, h if self.in_place else h.clone()
             h[:, :half] = h[:, :half] * (1 + 0.2 * self.strength)
             return h, skip * (1 - 0.1 * self.strength)
 
@@ -918,6 +1027,9 @@ class ForkFreeU(Neighbour):
 @neighbour("hrfix", host="forge")
 class HRFix(Neighbour):
     """The fork's own Kohya hires.fix: a map is shrunken behind an input block, and fitted to the skip connection later."""
+
+    size = (16, 16)
+    has_zero = False
 
     def evaluate(self, unet: nn.Module, step: dict[str, Any]) -> Tensor:
         def input_block_patch(h: Tensor, options: dict[str, Any]) -> Tensor:
@@ -937,6 +1049,8 @@ class HRFix(Neighbour):
 @neighbour("fork_control_reforge", host="reforge")
 class ForkControl(Neighbour):
     """A ControlNet's residuals, which Forge and Forge Classic add in place."""
+
+    has_zero = False
 
     def evaluate(self, unet: nn.Module, step: dict[str, Any]) -> Tensor:
         given = [t * self.strength for t in residuals(unet, step["x"].shape)]
