@@ -210,25 +210,43 @@ class _ForkSpatialTransformer:
 
 
 class _ForkTransformerBlock:
-    """`transformer_options["patches_replace"]["attn1"][("input", 1)]` stands in for attn1, whose forward then never
-    runs: p(q, k, v, options) gets the projected tokens (B, N, inner size)."""
+    """Extensions' functions in `transformer_options`, which get `options`, all of it but the functions.
+
+    "patches" may have lists: "attn1_patch" p(n, context, value, options) gives what attn1 is called with,
+    "attn1_output_patch" p(n, options) what is done to its answer. "patches_replace" may have, by kind ("attn1", "attn2") and
+    block (`("input", 1)`, or with the transformer's number `("middle", 0, 0)`), what stands in for an attention, whose
+    forward then never runs: p(q, k, v, options) gets the projected tokens (B, N, inner size).
+    """
 
     def forward(self, x, context=None, transformer_options=None):
         return self._forward(x, context, transformer_options)
 
     def _forward(self, x, context=None, transformer_options=None):
         every = {} if transformer_options is None else transformer_options
+        patches = every.get("patches", {})
         options = {key: value for key, value in every.items() if key not in ("patches", "patches_replace")}
+        options.update(n_heads=self.attn1.heads, dim_head=self.attn1.to_q.out_features // self.attn1.heads)
         extra = {"transformer_options": options} if self.fork.attention_options else {}
-        replaced = every.get("patches_replace", {}).get("attn1", {}).get(every.get("block"))
 
-        n = self.norm1(x)
-        if replaced:
-            n = self.attn1.to_out(replaced(self.attn1.to_q(n), self.attn1.to_k(n), self.attn1.to_v(n), options))
-        else:
-            n = self.attn1(n, context=context if self.disable_self_attn else None, value=None, **extra)
+        def attention(kind, n, context, value):
+            of_kind, block = every.get("patches_replace", {}).get(kind, {}), every.get("block")
+            replaced = of_kind.get((*(block or ()), every.get("block_index", 0)), of_kind.get(block))
+            module = getattr(self, kind)
+            if replaced is None:
+                return module(n, context=context, value=value, **extra)
+            keys = n if context is None else context
+            q, k, v = module.to_q(n), module.to_k(keys), module.to_v(keys if value is None else value)
+            return module.to_out(replaced(q, k, v, options))
+
+        n, keys, value = self.norm1(x), context if self.disable_self_attn else None, None
+        for patch in patches.get("attn1_patch", []):
+            keys = n if keys is None else keys
+            n, keys, value = patch(n, keys, keys if value is None else value, options)
+        n = attention("attn1", n, keys, value)
+        for patch in patches.get("attn1_output_patch", []):
+            n = patch(n, options)
         x = _add(self.fork, x, n)
-        x = _add(self.fork, x, self.attn2(self.norm2(x), context=context, value=None, **extra))
+        x = _add(self.fork, x, attention("attn2", self.norm2(x), context, None))
         return _add(self.fork, self.ff(self.norm3(x)), x)
 
 
