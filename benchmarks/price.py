@@ -14,8 +14,9 @@ from torch import nn
 from benchmarks.subjects import sd15
 from benchmarks.timing import device
 from lib_unetmod import SkipBlocks, inspect_unet, modified
+from lib_unetmod.core.acting import Applied
 from lib_unetmod.core.patching import Edit, Installed
-from lib_unetmod.core.run import _Applied, _while_active
+from lib_unetmod.core.registry import METHODS
 
 CALLS = 20_000
 
@@ -29,8 +30,8 @@ def main() -> None:
     layer, x = nn.Identity(), None
     plain = microseconds(lambda: layer(x))
 
-    applied = _Applied(method=None, config=None, active=True)
-    edit = Edit(layer, _while_active(applied, lambda call, *args, **kwargs: call(*args, **kwargs)))
+    applied = Applied(METHODS["skip_blocks"], SkipBlocks(middle=True), active=True)
+    edit = Edit(layer, applied.guarded(lambda call, *args, **kwargs: call(*args, **kwargs), lambda: applied.active))
     installed = Installed()
     installed.add([edit], "price", 0)
     acting = microseconds(lambda: layer(x))

@@ -34,7 +34,8 @@
         const gap = parseFloat(style.columnGap) || 0;
         const room = summary.clientWidth - parseFloat(style.paddingRight);
         const widths = chips.map((chip) => chip.getBoundingClientRect().width + gap);
-        if (!room || widths.reduce((sum, width) => sum + width, -gap) <= room) {
+        // In a tab that is not shown there is no room at all.
+        if (!chips.length || room <= 0 || widths.reduce((sum, width) => sum + width, -gap) <= room) {
             return;
         }
         let left = room - 2 * parseFloat(style.fontSize);

@@ -57,9 +57,11 @@ def in_form() -> type[gr.blocks.BlockContext]:
 
 
 def tool(sign: str, elem_id: str) -> None:
-    """A small button that stands in the form of the fields beside it."""
-    # No subclass of a component: gradio writes a file for each.
-    gr.Button(sign, elem_id=elem_id, elem_classes=["tool"]).get_expected_parent = in_form
+    """A small button. AUTOMATIC1111 puts it into the form of the fields beside it, Forge between two forms."""
+    button = gr.Button(sign, elem_id=elem_id, elem_classes=["tool"])
+    if gr.__version__.startswith("3."):
+        # No subclass of a component: gradio writes a file for each.
+        button.get_expected_parent = in_form
 
 
 def elem_id(name: str) -> str:

@@ -8,6 +8,6 @@ from lib_unetmod.playground.model import ARCHITECTURE as PUBLISHED
 
 ARCHITECTURE: dict[str, Any] = {
     **PUBLISHED,
-    "vae": {**PUBLISHED["vae"], "ch_mult": [1, 1, 3, 6]},
-    "text": {**PUBLISHED["text"], "num_hidden_layers": 3},
+    "vae": {**PUBLISHED["vae"], "ch_mult": [1, 2, 4, 8]},
+    "text": {**PUBLISHED["text"], "intermediate_size": 512, "num_hidden_layers": 4},
 }

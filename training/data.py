@@ -24,7 +24,7 @@ from torch import Tensor
 from lib_unetmod.playground.model import WordTokenizer
 from training import scenes
 from training.scenes import Scene
-from training.selection import ALIASES, FURTHER, SELECTION
+from training.selection import ALIASES, EMOJI
 
 RUNS = Path(__file__).parent / "runs"
 SIZE = 128
@@ -80,11 +80,11 @@ def _from_tar(content: bytes, ending: str) -> bytes:
 
 
 def load_items() -> list[Item]:
-    """The selected emoji with names and tags, in the order of SELECTION and FURTHER."""
+    """The selected emoji with names and tags."""
     rows = json.loads(_from_tar(_download(*_NAMES), "package/en/data.json"))
     known = {row["emoji"].replace("\ufe0f", ""): row for row in rows}
     items = []
-    for emoji in SELECTION + FURTHER:
+    for emoji in EMOJI:
         row = known[emoji]
         names = [row["label"], *filter(None, ALIASES.get(emoji, "").split("|"))]
         tags = [tag.lower() for tag in row.get("tags", []) if WordTokenizer.split(tag)]
@@ -134,14 +134,13 @@ _TEMPLATES = ("a {}", "the {}", "an emoji of a {}", "a picture of a {}", "{} emo
 class Captions:
     """Draws captions: mostly names, else names with tags or telling tags, so that natural prompts work."""
 
-    def __init__(self, items: list[Item], seed: int = 0) -> None:
+    def __init__(self, items: list[Item]) -> None:
         self.items = items
-        self.random = random.Random(seed)
         shared = Counter(tag for item in items for tag in set(item.tags))
         self.telling = [[tag for tag in item.tags if shared[tag] == 1] for item in items]
 
-    def draw(self, index: int) -> str:
-        item, pick, roll = self.items[index], self.random, self.random.random()
+    def draw(self, index: int, pick: random.Random) -> str:
+        item, roll = self.items[index], pick.random()
         text = pick.choice(item.names)
         if roll < 0.20 and item.tags:
             text = f"{pick.choice(item.tags)} {text}"
@@ -153,10 +152,11 @@ class Captions:
             text = pick.choice(_TEMPLATES).format(text)
         return text
 
-    def describe(self, scene: Scene) -> str:
+    def describe(self, scene: Scene, pick: random.Random) -> str:
         """A prompt that says what stands where, and on which ground."""
-        return scenes.describe(scene, lambda index: self.random.choice(self.items[index].names), self.random)
+        return scenes.describe(scene, lambda index: pick.choice(self.items[index].names), pick)
 
-    def prompt(self, scene: Scene) -> str:
+    def prompt(self, scene: Scene, pick: random.Random) -> str:
         """`draw` for a single emoji on white, `describe` for the others."""
-        return self.draw(scene.subjects[0]) if scene.layout == "one" and scene.ground == "white" else self.describe(scene)
+        alone = scene.layout == "one" and scene.ground == "white"
+        return self.draw(scene.subjects[0], pick) if alone else self.describe(scene, pick)

@@ -1,17 +1,24 @@
-"""The same functions in less time on a CPU: normalisation's gradient, and convolutions in bfloat16 where it is native.
+"""The same functions in less time.
 
-torch's GroupNorm is slow backwards on channels-last tensors, in bfloat16 several times slower still: with the one here
-and bfloat16 convolutions the autoencoder trains twice as fast on an AVX-512 core (8.9 samples a second instead of 4.3).
+On a GPU they are compiled, which above all joins what stands between the convolutions. On a CPU normalisation has a
+gradient of its own, and convolutions are in bfloat16 where that is native: torch's GroupNorm is slow backwards on
+channels-last tensors, in bfloat16 several times slower still. With the one here and bfloat16 convolutions the
+autoencoder trains twice as fast on an AVX-512 core (8.9 samples a second instead of 4.3).
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from types import MethodType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
+from ldm.modules.attention import BasicTransformerBlock, CrossAttention
 from torch import Tensor, nn
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 class _GroupNorm(torch.autograd.Function):
@@ -66,3 +73,35 @@ def half_convolutions(device: torch.device) -> torch.autocast:
     """Convolutions in bfloat16 where the processor has it; elsewhere it would be slower than float32."""
     check = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda" or bool(check()))
+
+
+def compiled(function: _Function, device: torch.device, wanted: bool = True) -> _Function:
+    """`function` compiled on a GPU, where `wanted`. On a CPU compiling takes longer than it saves."""
+    return torch.compile(function, dynamic=False) if wanted and device.type == "cuda" else function  # type: ignore[return-value]
+
+
+def _sdpa(self: CrossAttention, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+    """ldm's attention through torch's fused kernel: the same result, several times as fast."""
+    context = x if context is None else context
+    q, k, v = (
+        part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        for part in (self.to_q(x), self.to_k(context), self.to_v(context))
+    )
+    return self.to_out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+def timestep_embedding(timesteps: Tensor, dim: int, max_period: int = 10000, repeat_only: bool = False) -> Tensor:
+    """ldm's (B, dim), made where the timesteps are: ldm makes a part on the CPU, for which a GPU would wait."""
+    half = torch.arange(dim // 2, dtype=torch.float32, device=timesteps.device)
+    angles = timesteps[:, None].float() * torch.exp(-math.log(max_period) * half / (dim // 2))
+    return torch.cat([angles.cos(), angles.sin()], 1)
+
+
+def with_fast_attention(unet: nn.Module) -> nn.Module:
+    """Attention through the fused kernel, and what the backward pass needs of it is kept, not computed again."""
+    for module in unet.modules():
+        if isinstance(module, CrossAttention):
+            module.forward = MethodType(_sdpa, module)  # type: ignore[method-assign]
+        if isinstance(module, BasicTransformerBlock):
+            module.checkpoint = False
+    return unet

@@ -3,65 +3,93 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from lib_unetmod.playground.model import SmallModel
+from lib_unetmod.playground.model import SmallModel, WordTokenizer
+from training.ahead import ahead
+from training.data import Captions
 from training.fast import half_convolutions
-from training.scenes import Scene, random_scene, render
+from training.scenes import Placed, Scene, place, random_scene, render
+
+PROMPTS = 64, 4  # kept of a single emoji, of a scene
+VARIANTS = (0,) * 16 + (1, 1, 2, 3)  # eight in ten as they are, one in ten mirrored, one in ten moved
+USES = 16  # of a scene before another takes its place, for encoding one costs nearly as much as a step on it
+
+
+def single(number: int) -> Scene:
+    return Scene((number,), "one", "white")
+
+
+def prompted_scenes(captions: Captions, tokenizer: WordTokenizer, number: int, pick: random.Random) -> tuple[Placed, Tensor]:
+    """So many scenes, and the tokens of some prompts of each: (number, prompts, 77), int16."""
+    scenes = [random_scene(len(captions.items), pick) for _ in range(number)]
+    tokens = tokenizer([captions.prompt(scene, pick) for scene in scenes for _ in range(PROMPTS[1])])
+    return place(scenes, pick, 0.3), tokens.view(number, PROMPTS[1], -1).short()
 
 
 class Latents:
-    """Draws scaled latents with their scenes; about a half are single emoji on white.
+    """Draws scaled latents with the tokens of their prompts, on the model's device; about a half are single emoji on white.
 
-    A scene is used about eight times before another takes its place, for encoding one costs as much as a step on it.
+    `cutouts` are on that device too. Of scenes there are up to `room`, `chunk` of which come at a time, made by `workers`.
     """
 
     def __init__(
-        self, model: SmallModel, cutouts: Tensor, pick: random.Random, room: int = 4096, first: int = 256, moved: int = 4
+        self,
+        model: SmallModel,
+        cutouts: Tensor,
+        captions: Captions,
+        seed: int = 0,
+        workers: int = 0,
+        room: int = 32768,
+        chunk: int = 256,
     ) -> None:
-        self.model, self.cutouts, self.pick, self.room = model, cutouts, pick, room
-        self.single = [Scene((i,), "one", "white") for i in range(len(cutouts))]
-        always = random.Random(1)
-        variants = [(0.0, 0.0), (0.0, 1.0), *[(0.4, 0.0)] * moved]
-        self.bank = torch.stack(
-            [self._encoded([render(cutouts, scene, always, *variant) for scene in self.single]) for variant in variants],
-            1,
+        self.model, self.cutouts, self.room = model, cutouts, room
+        self.generator = torch.Generator(cutouts.device).manual_seed(seed)
+        self.source = ahead(partial(prompted_scenes, captions, model.tokenizer, chunk), seed, workers)
+        pick, number = random.Random(1), len(cutouts)
+        alone = [single(i) for i in range(number)]
+        variants = [(0.0, 0.0), (0.0, 1.0), (0.4, 0.0), (0.4, 0.0)]
+        self.single = torch.stack([self._encoded(place(alone, pick, *variant)) for variant in variants], 1)
+        self.single_tokens = (
+            model.tokenizer([captions.prompt(scene, pick) for scene in alone for _ in range(PROMPTS[0])])
+            .view(number, PROMPTS[0], -1)
+            .to(cutouts.device, torch.int16)
         )
-        self.scenes: list[tuple[Scene, Tensor]] = []
-        self._renew(first)
+        self.variants = torch.tensor(VARIANTS, device=cutouts.device)
+        self.scenes = self.single.new_empty(room, *self.single.shape[2:])
+        self.tokens = self.single_tokens.new_empty(room, PROMPTS[1], self.single_tokens.shape[-1])
+        self.renewed, self.used = 0, 0
 
     @torch.no_grad()
-    def _encoded(self, pictures: list[Tensor]) -> Tensor:
-        with half_convolutions(self.model.device):
-            parts = [
-                self.model.encode_image(torch.stack(pictures[at : at + 16]).to(self.model.device)).float()
-                for at in range(0, len(pictures), 16)
-            ]
-        return torch.cat(parts)
+    def _encoded(self, placed: Placed) -> Tensor:
+        parts = (Placed(*columns) for columns in zip(*(column.split(64) for column in placed), strict=True))
+        with half_convolutions(self.cutouts.device):
+            return torch.cat([self.model.encode_image(render(self.cutouts, part)).half() for part in parts])
 
-    def _renew(self, number: int) -> None:
-        if not number:
-            return
-        scenes = [random_scene(len(self.cutouts), self.pick) for _ in range(number)]
-        latents = self._encoded([render(self.cutouts, scene, self.pick, 0.3) for scene in scenes])
-        for pair in zip(scenes, latents, strict=True):
-            if len(self.scenes) < self.room:
-                self.scenes.append(pair)
-            else:
-                self.scenes[self.pick.randrange(self.room)] = pair
+    def _renew(self) -> None:
+        placed, tokens = next(self.source)
+        at = torch.arange(self.renewed, self.renewed + len(tokens), device=self.cutouts.device) % self.room
+        self.scenes[at], self.tokens[at] = self._encoded(placed), tokens.to(self.cutouts.device)
+        self.renewed += len(tokens)
 
-    def _drawn(self) -> tuple[Scene, Tensor]:
-        if self.pick.random() < 0.5:
-            return self.pick.choice(self.scenes)
-        # eight in ten as they are, one in ten mirrored, one in ten moved
-        number, roll = self.pick.randrange(len(self.bank)), self.pick.random()
-        variant = 0 if roll < 0.8 else 1 if roll < 0.9 else self.pick.randrange(2, self.bank.shape[1])
-        return self.single[number], self.bank[number, variant]
+    def draw(self, number: int) -> tuple[Tensor, Tensor]:
+        """So many scaled latents (number, 4, H/8, W/8) and the tokens of a prompt of each (number, 77)."""
+        self.used += number
+        while self.renewed < self.used / 2 / USES:
+            self._renew()
 
-    def draw(self, number: int) -> tuple[list[Scene], Tensor]:
-        """So many scenes and their scaled latents (number, 4, H/8, W/8)."""
-        self._renew(sum(self.pick.random() < 1 / 16 for _ in range(number)))
-        pairs = [self._drawn() for _ in range(number)]
-        return [scene for scene, _ in pairs], torch.stack([latent for _, latent in pairs])
+        def dice(sides: int) -> Tensor:
+            return torch.randint(sides, (number,), generator=self.generator, device=self.cutouts.device)
+
+        alone = dice(2).bool()
+        which, scene = dice(len(self.single)), dice(min(self.renewed, self.room))
+        latents = torch.where(
+            alone.view(-1, 1, 1, 1), self.single[which, self.variants[dice(len(VARIANTS))]], self.scenes[scene]
+        )
+        tokens = torch.where(
+            alone[:, None], self.single_tokens[which, dice(PROMPTS[0])], self.tokens[scene, dice(PROMPTS[1])]
+        )
+        return latents.float(), tokens.long()

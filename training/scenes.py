@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +39,7 @@ LAYOUTS: dict[str, tuple[tuple[tuple[float, float], ...], float]] = {
     "column of three": (((0.0, -2 / 3), (0.0, 0.0), (0.0, 2 / 3)), 1 / 3),
     "one above two": (((0.0, -0.5), (-0.5, 0.5), (0.5, 0.5)), 0.5),
 }
+PLACES = max(len(places) for places, _ in LAYOUTS.values())
 PHRASES = {
     "one": ("{0}",),
     "row": (
@@ -81,32 +84,62 @@ def random_scene(number: int, pick: random.Random, alone: float = 0.25, on_white
     return Scene(tuple(pick.sample(range(number), len(LAYOUTS[layout][0]))), layout, ground)
 
 
-def render(cutouts: Tensor, scene: Scene, pick: random.Random, spread: float = 0.5, mirrored: float = 0.0) -> Tensor:
-    """The scene as a picture (3, H, W) in [-1, 1], of cutouts (N, 4, H, W) in uint8.
+class Placed(NamedTuple):
+    """A batch of scenes in numbers: their grounds, and what stands in each of up to three places, and how."""
+
+    ground: Tensor  # (B, 3), red, green, blue of 255
+    subject: Tensor  # (B, 3), numbers of cutouts; -1 for an empty place
+    turn: Tensor  # (B, 3, 2, 3), from the picture's coordinates to the cutout's
+    halvings: Tensor  # (B, 3), of the cutout before it is turned, else shrinking would skip pixels
+
+
+def place(scenes: Sequence[Scene], pick: random.Random, spread: float = 0.5, mirrored: float = 0.0) -> Placed:
+    """Draws how the scenes' subjects stand.
 
     `spread` from 0 (each as large as its place, and straight) to 1 says how much size, place, angle and the ground's
     shade vary; `mirrored` is the share of subjects that are.
     """
-    side = cutouts.shape[-1]
-    shade = torch.tensor([pick.uniform(-24, 24) * spread if scene.ground != "white" else 0.0 for _ in range(3)])
-    ground = (torch.tensor(GROUNDS[scene.ground]) + shade).clamp(0, 255)
-    picture = ground.view(3, 1, 1).expand(3, side, side)
-    places, size = LAYOUTS[scene.layout]
-    for subject, (x, y) in zip(scene.subjects, places, strict=True):
-        zoom = (1 + spread * pick.uniform(-0.15, 0.35)) / size
-        angle = spread * pick.uniform(-0.25, 0.25)
-        x, y = (at + spread * size * pick.uniform(-0.12, 0.12) for at in (x, y))
-        mirror = -1.0 if pick.random() < mirrored else 1.0
-        cutout = cutouts[subject : subject + 1].float()
-        for _ in range(int(math.log2(zoom) + 0.4)):  # else shrinking would skip pixels
-            cutout = F.avg_pool2d(cutout, 2)
-        cos, sin = zoom * math.cos(angle), zoom * math.sin(angle)
-        turn = torch.tensor([[mirror * cos, -mirror * sin], [sin, cos]])
-        shift = -turn @ torch.tensor([[x], [y]])
-        grid = F.affine_grid(torch.cat([turn, shift], 1)[None], [1, 4, side, side], align_corners=False)
-        placed = F.grid_sample(cutout, grid, align_corners=False)[0]
-        picture = placed[:3] + picture * (1 - placed[3:] / 255)
-    return picture / 127.5 - 1
+    rows = []
+    for scene in scenes:
+        shades = [pick.uniform(-24, 24) * spread if scene.ground != "white" else 0.0 for _ in range(3)]
+        ground = [min(255.0, max(0.0, value + shade)) for value, shade in zip(GROUNDS[scene.ground], shades, strict=True)]
+        places, size = LAYOUTS[scene.layout]
+        subjects, turns, halvings = [-1] * PLACES, [[0.0] * 6] * PLACES, [0] * PLACES
+        for number, (subject, (x, y)) in enumerate(zip(scene.subjects, places, strict=True)):
+            zoom = (1 + spread * pick.uniform(-0.15, 0.35)) / size
+            angle = spread * pick.uniform(-0.25, 0.25)
+            x, y = (at + spread * size * pick.uniform(-0.12, 0.12) for at in (x, y))
+            mirror = -1.0 if pick.random() < mirrored else 1.0
+            cos, sin = zoom * math.cos(angle), zoom * math.sin(angle)
+            across, down = (mirror * cos, -mirror * sin), (sin, cos)
+            subjects[number], halvings[number] = subject, int(math.log2(zoom) + 0.4)
+            turns[number] = [*across, -across[0] * x - across[1] * y, *down, -down[0] * x - down[1] * y]
+        rows.append((ground, subjects, turns, halvings))
+    ground, subject, turn, halved = (torch.tensor(column) for column in zip(*rows, strict=True))
+    return Placed(ground, subject, turn.view(-1, PLACES, 2, 3), halved)
+
+
+def joined(parts: Iterable[Placed]) -> Placed:
+    return Placed(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+def render(cutouts: Tensor, placed: Placed) -> Tensor:
+    """The scenes as pictures (B, 3, H, W) in [-1, 1], of cutouts (N, 4, H, W) in uint8, on the cutouts' device.
+
+    `placed` stays on the CPU, for what is to be done hangs on it: so the device is never waited for.
+    """
+    device, side = cutouts.device, cutouts.shape[-1]
+    pictures = placed.ground.to(device)[:, :, None, None].repeat(1, 1, side, side)
+    for number, halvings in itertools.product(range(PLACES), range(3)):
+        (rows,) = torch.where((placed.subject[:, number] >= 0) & (placed.halvings[:, number] == halvings))
+        if not len(rows):
+            continue
+        cutout = F.avg_pool2d(cutouts[placed.subject[rows, number].to(device)].float(), 2**halvings)
+        turn = placed.turn[rows, number].to(device)
+        grid = F.affine_grid(turn, [len(rows), 4, side, side], align_corners=False)
+        drawn, rows = F.grid_sample(cutout, grid, align_corners=False), rows.to(device)
+        pictures[rows] = drawn[:, :3] + pictures[rows] * (1 - drawn[:, 3:] / 255)
+    return pictures / 127.5 - 1
 
 
 def _with_article(name: str, pick: random.Random) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -59,6 +61,18 @@ def load_state(
     return progress["spent"], progress["samples"]
 
 
+@dataclass(frozen=True)
+class Budget:
+    """How long to train: until so many samples were seen or so many seconds of the clock are over, with all restarts."""
+
+    samples: float = math.inf
+    seconds: float = math.inf
+
+    def spent(self, samples: int, seconds: float) -> float:
+        """The share that is spent, from 0 to 1."""
+        return min(1.0, max(samples / self.samples, seconds / self.seconds))
+
+
 class Stopping:
     """True once the process was asked to end (SIGTERM, SIGINT): the loop ends after its step and saves."""
 
@@ -75,33 +89,31 @@ class Stopping:
 
 
 class Log:
-    """Now and then one line: share done, samples, samples a second (by the clock, and of CPU time), means of the values."""
+    """Now and then one line: share of the budget that is spent, samples, samples a second, means of the values."""
 
-    def __init__(self, name: str, total: int, seen: int, every: float = 60.0) -> None:
-        self.name, self.total, self.every = name, total, every
+    def __init__(self, name: str, seen: int, every: float = 60.0) -> None:
+        self.name, self.every = name, every
         self._since(seen)
 
     def _since(self, seen: int) -> None:
-        self.clock, self.cpu, self.first = time.time(), time.process_time(), seen
-        self.sums: dict[str, float] = {}
-        self.number = 0
+        self.clock, self.first, self.number = time.time(), seen, 0
+        self.sums: dict[str, float | Tensor] = {}
 
-    def add(self, seen: int, **values: float) -> None:
-        """Values of one step, whose means the next line shows."""
+    def add(self, spent: float, seen: int, **values: float | Tensor) -> None:
+        """Values of one step, whose means the next line shows; tensors are waited for only then."""
         self.number += 1
         for key, value in values.items():
             self.sums[key] = self.sums.get(key, 0.0) + value
-        clock, cpu = time.time() - self.clock, time.process_time() - self.cpu
-        if clock < self.every:
+        if time.time() - self.clock < self.every:
             return
-        speeds = {"per_second": (seen - self.first) / clock, "per_cpu_second": (seen - self.first) / max(cpu, 1e-9)}
-        self.line(seen, **speeds, **{key: value / self.number for key, value in self.sums.items()})
+        means = {key: float(value) / self.number for key, value in self.sums.items()}
+        self.line(spent, seen, per_second=(seen - self.first) / (time.time() - self.clock), **means)
         self._since(seen)
 
-    def line(self, seen: int, **values: float) -> None:
+    def line(self, spent: float, seen: int, **values: float) -> None:
         shown = "  ".join(f"{key} {value:.4g}" for key, value in values.items())
         print(
-            f"{time.strftime('%F %T')}  {self.name} {100 * seen / self.total:5.2f} %  {seen} samples  {shown}",
+            f"{time.strftime('%F %T')}  {self.name} {100 * spent:5.2f} %  {seen} samples  {shown}",
             file=sys.stderr,
             flush=True,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -136,6 +136,8 @@ class Guidance:
             a colon.
         reason_at_one: the same for where the unconditional rows do not count, since the scale is 1.
         prompts: by which rows that come in calls of their own can be told.
+        joined_by: asks for the name of an extension that joins the rows in the host's place, and may use them all at any
+            scale; empty where the host does. To be asked as late as can be: some come after the host has told the rest.
     """
 
     scale: float
@@ -143,6 +145,7 @@ class Guidance:
     reason: str = ""
     reason_at_one: str = ""
     prompts: Prompts | None = field(default=None, compare=False)
+    joined_by: Callable[[], str] = field(default=lambda: "", compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.rows, Rows):
@@ -159,6 +162,7 @@ class HostCall:
         pass_name: "first", "hires" or "img2img".
         last_pass: whether what this pass draws is the picture, and not what another pass begins with.
         seed: the picture's, from which methods that draw at random take their generators.
+        denoising: the pass's denoising strength, None where it is not known.
     """
 
     guidance: Guidance | None = None
@@ -166,3 +170,4 @@ class HostCall:
     pass_name: str = "first"
     last_pass: bool = True
     seed: int = 0
+    denoising: float | None = None

@@ -83,6 +83,11 @@ class Clock:
         self._announced = False
 
     @property
+    def given(self) -> Tensor | float | None:
+        """The timestep as it was given, for reading it later; a number where something has read it already."""
+        return self._given
+
+    @property
     def timestep(self) -> float | None:
         """0 = clean, T-1 = pure noise; None before the first call. Reading it waits for the device, once a call."""
         if isinstance(self._given, Tensor):
@@ -92,9 +97,11 @@ class Clock:
     @property
     def progress(self) -> float:
         """0 = pure noise, 1 = clean; 0 before the first evaluation."""
-        if self.timestep is None:
-            return 0.0
-        return min(max(1.0 - self.timestep / self.last_timestep, 0.0), 1.0)
+        return 0.0 if self.timestep is None else self.progress_at(self.timestep)
+
+    def progress_at(self, timestep: float) -> float:
+        """0 = pure noise, 1 = clean, at another timestep than the current one."""
+        return min(max(1.0 - timestep / self.last_timestep, 0.0), 1.0)
 
     def new_evaluation(self) -> None:
         """Announce one call of the sampler's denoiser, which may enter the U-Net several times."""

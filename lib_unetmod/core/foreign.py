@@ -32,7 +32,7 @@ def inside_layers(unet: UNetMap, options: Mapping[str, Any] | None = None) -> li
         options: the forks' `transformer_options` of a call, in which extensions give functions to attentions.
     """
     found = [*_of_modules(unet), *_of_options(options or {})]
-    return list(dict.fromkeys(name_of(function) for function in found if not _is_the_hosts(function)))
+    return list(dict.fromkeys(name_of(function) for function in found if not is_the_hosts(function)))
 
 
 def replaced_attentions(options: Mapping[str, Any] | None) -> dict[str, dict[tuple, str]]:
@@ -94,7 +94,8 @@ def _extension(function: Any) -> str | None:
     return parts[places[-1] + 1] if places else None
 
 
-def _is_the_hosts(function: Any) -> bool:
+def is_the_hosts(function: Any) -> bool:
+    """Whether a function is of a host, or of what hosts are made of, and not of an extension."""
     return _module_of(function).partition(".")[0] in _HOSTS and _extension(function) is None
 
 

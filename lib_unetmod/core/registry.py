@@ -40,6 +40,12 @@ class Method:
         return self.config.__module__.rpartition(".")[0].rpartition(".")[2]
 
     @property
+    def names(self) -> frozenset[str]:
+        """By which names sentences call it: its title, with or without what stands in brackets, and those of its config."""
+        names = self.title, self.title.partition(" (")[0], self.config.short, self.config.__name__
+        return frozenset(filter(None, names))
+
+    @property
     def idea(self) -> str:
         """The first sentence of the method's file."""
         text = sys.modules[self.config.__module__].__doc__ or ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from . import tables
+from .acting import Applied, Seen, why_nothing
+from .attention_readers import AttentionReaders
 from .call import Guidance, HostCall, Rows
 from .call_rows import CallRows, rows_of_call
 from .clock import Clock, Traversal
@@ -22,8 +24,8 @@ from .depth import Depth
 from .edits import DecoderEdit
 from .foreign import inside_layers, replaced_attentions
 from .knobs import ConfigError, shortened
-from .patching import Edit, Installed, Wrapper, watch_calls, what_is_on
-from .registry import Method, method_of
+from .patching import Edit, Installed, watch_calls, what_is_on
+from .registry import method_of
 from .rescue import Failure, Rescue
 from .schedule import PASSES, ProgressRange
 from .size import Size, size_of
@@ -38,22 +40,13 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 
-@dataclass(eq=False)
-class _Applied:
-    """One method in a run. `active` is decided when a traversal begins, so that no walk is half modified."""
-
-    method: Method
-    config: Config
-    active: bool = False
-
-
 class Run:
     """One use of `modified`: which methods are on, the clock, what is kept, what the host says, and the notes.
 
     Attributes:
         map: what the U-Net has (`UNetMap`).
         clock: evaluations, traversals and progress (`Clock`).
-        notes: sentences for the user, each once: where a method stood aside, and why.
+        notes: sentences for the user, each once: where a method stood aside, and why; at the end also which did nothing.
         vae: the autoencoder that decodes the latents, for the methods that act on it too; None where there is none.
         call: what the host says of its next calls (`HostCall`); `guidance`, `prediction` and `last_pass` set parts of it.
         left_out: the rows of the host's call whose unconditional ones no layer computes in this traversal, if any.
@@ -82,16 +75,16 @@ class Run:
         self._ledger = Ledger(self.clock, keep_bytes, self.notes)
         self._shared: dict[Callable[[Run], Any], Any] = {}
         self._trained_size = trained_size
-        self._held_back: dict[str, str] = {}
+        self._seen = Seen()
         self._called = UNetCall()
         self._rows: PerTraversal[CallRows | None] = PerTraversal(self.clock, lambda: None)
         self._inside: PerTraversal[list[str] | None] = PerTraversal(self.clock, lambda: None)
-        self._watched: list[str] = []
+        self._readers = AttentionReaders()
         self._failed = False
         self._asking = ""
         self._walked_call_input = False
         self._followed = unet
-        self._asked = [_Applied(method_of(config), config) for config in in_order(configs)]
+        self._asked = [Applied(method_of(config), config) for config in in_order(configs)]
         self._applied = list(self._asked)
         self._installed = Installed()
         self._attention_edited: set[str] = set()
@@ -101,6 +94,11 @@ class Run:
     def methods(self) -> tuple[str, ...]:
         """Names of the methods that are on, in the order in which they apply; neutral ones are not on."""
         return tuple(applied.method.name for applied in self._applied)
+
+    @property
+    def acted(self) -> dict[str, int]:
+        """In how many traversals each of the methods that were asked for changed something, so far in this run."""
+        return {applied.method.name: applied.acted for applied in self._asked}
 
     @property
     def traversal(self) -> Traversal:
@@ -169,6 +167,7 @@ class Run:
         self._ledger.clear()
         self.clock.end_traversals()
         self._called = UNetCall()
+        self._readers.pass_begins()
 
     def new_evaluation(self) -> None:
         """For hosts that know: the sampler calls its denoiser now. See `Clock`."""
@@ -204,7 +203,7 @@ class Run:
         if self._inside.get() is None:
             self._inside.set(inside_layers(self.map, self._called.options))
         names = self._inside.get()
-        return f"{' and '.join(names)} needs the negative prompt too." if names else ""
+        return f"{_and(names)} needs the negative prompt too." if names else ""
 
     def generator(self, key: str) -> torch.Generator:
         """A new generator on the CPU, the same for equal keys within one evaluation, from the seed given to `modified`.
@@ -241,6 +240,20 @@ class Run:
         if part not in self._shared:
             self._shared[part] = part(self)
         return self._shared[part]
+
+    def picture_done(self) -> tuple[str, ...]:
+        """Tell of each method that did nothing to the picture, and why; leaving the run without an exception does so too.
+
+        Returns the names of these methods. Not among them are those of which the host does all that they are for.
+        """
+        found = [applied for applied in self._asked if not applied.acted]
+        picture = self._seen.as_upcoming(self.clock) if found else None
+        idle = [(applied.method, one) for applied in found if not (one := why_nothing(applied, picture)).needless]
+        for method, one in idle:
+            # A note that an error stopped them stands for all of them.
+            if not self._failed and not any(name in note for name in method.names for note in self.notes):
+                self.note(one.why)
+        return tuple(method.name for method, _ in idle)
 
     @property
     def kept_bytes(self) -> int:
@@ -284,7 +297,11 @@ class Run:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._leave()
+        try:
+            if kind is None:
+                self.picture_done()
+        finally:
+            self._leave()
 
     def _enter(self) -> None:
         self._forget_slots()
@@ -323,7 +340,7 @@ class Run:
         self._ledger.close()
         self._shared.clear()
 
-    def _planned(self, asked: Iterable[_Applied]) -> list[tuple[_Applied, list[Edit]]]:
+    def _planned(self, asked: Iterable[Applied]) -> list[tuple[Applied, list[Edit]]]:
         return [(applied, list(self._guarded(applied))) for applied in asked]
 
     def _refuse_twice(self) -> None:
@@ -334,13 +351,13 @@ class Run:
                     f"{applied.config.title} is already on this U-Net; leave the run that put it there before another."
                 )
 
-    def _guarded(self, applied: _Applied) -> Iterator[Edit]:
+    def _guarded(self, applied: Applied) -> Iterator[Edit]:
         self._asking = applied.config.title
         for edit in applied.method.edits(applied.config, self.map, self):
-            acts = self._finishes if isinstance(edit, DecoderEdit) else _is_active
-            yield Edit(edit.module, _while(partial(acts, applied), edit.wrapper, applied.method.title), edit.at)
+            runs = self._finishes if isinstance(edit, DecoderEdit) else _is_active
+            yield Edit(edit.module, applied.guarded(edit.wrapper, partial(runs, applied)), edit.at)
 
-    def _finishes(self, applied: _Applied) -> bool:
+    def _finishes(self, applied: Applied) -> bool:
         return self.last_pass and applied.config.acts_in(self.pass_name)
 
     def _kinds_of_attention(self, edited: Iterable[nn.Module]) -> set[str]:
@@ -357,12 +374,13 @@ class Run:
 
     def _see_replaced_attentions(self) -> None:
         """The forks' extensions can put a function in an attention's place, which is called instead of its forward."""
-        for kind, functions in replaced_attentions(self._called.options).items():
-            names = list(dict.fromkeys(functions.values()))
+        replaced = replaced_attentions(self._called.options)
+        for kind, functions in replaced.items():
             if kind in self._attention_edited:
-                self.note(f"{' and '.join(names)} replaces {kind}; UNet Mod has no effect in those layers.")
-            if kind == "attn1" and all(place[0] == "middle" for place in functions):
-                self._watched = names
+                self.note(f"{_and(functions.values())} replaces {kind}; UNet Mod has no effect in those layers.")
+        self._readers.called(replaced)
+        if self._readers.late and not all(applied.method.keeps_maps for applied in self._applied):
+            self.note(f"{_and(self._readers.late)} changes the middle block, and can do less where blocks are left out.")
 
     def _call_plainly(self) -> Tensor:
         """What the U-Net gives as it was called, with no method acting."""
@@ -389,40 +407,36 @@ class Run:
         self._ledger.device = x.device
         if self.pass_name == "first":
             self.first_size = traversal.latent_size
+        if traversal.continues:
+            self._seen.traversal(self.map, self.target, self.clock, self.call, guided=self._may_be_guided(len(x)))
         for applied in self._applied:
-            applied.active = self._acts(applied)
+            applied.traversal_begins(active=self._is_for_now(applied))
         # What one set of methods kept is not for another: where a window or a phase begins, caches begin anew.
         acting = [applied for applied in self._applied if applied.active]
         traversal.told_doing = lambda: tuple((one.method.name, self._phase(one.config)) for one in acting)
         return call(x, *args, **kwargs)
 
+    def _may_be_guided(self, batch: int) -> bool:
+        """Whether unconditional rows may be among those of the call. Nothing is read for it."""
+        conditional = rows_of_call(self.guidance, self._called.options, None, batch).conditional
+        return conditional is None or not all(conditional)
+
     def _phase(self, config: Config) -> Hashable:
         of_its_own = type(config).cache_key is not Config.cache_key
         return self.resolved(config).cache_key(self.clock.progress) if of_its_own else None
 
-    def _acts(self, applied: _Applied) -> bool:
+    def _is_for_now(self, applied: Applied) -> bool:
+        """Whether a method is to act in this traversal: by its passes, its window and the picture's size."""
         config = applied.config
         if self._failed or not config.acts_in(self.pass_name):
             return False
         config = self.resolved(config)
         if not self.within(config.window):
             return False
-        if self._watched and not applied.method.keeps_maps:
-            self.note(f"{config.short or config.title} is off: {' and '.join(self._watched)} reads the middle block.")
+        if self._readers.names and not applied.method.keeps_maps:
+            self.note(f"{config.short or config.title} is off: {_and(self._readers.names)} reads the middle block.")
             return False
-        reason = config.held_back(self.target)
-        if reason and config.title not in self._held_back:
-            self._held_back[config.title] = reason
-            self.note(reason)
-        elif not reason:
-            self._take_back(self._held_back.get(config.title))
-            self._held_back[config.title] = ""
-        return not reason
-
-    def _take_back(self, sentence: str | None) -> None:
-        # A method held back in hires fix's first pass and acting in the second is as it should be.
-        if sentence in self.notes:
-            self.notes.remove(sentence)
+        return not config.held_back(self.target)
 
     def _place(self, x: Tensor) -> Hashable | None:
         """What a traversal of `x` continues; None for one of other data than the U-Net was called with.
@@ -475,19 +489,9 @@ def modified(
     return Run(unet, list(configs), call, timesteps, vae, trained_size, keep_bytes)
 
 
-def _is_active(applied: _Applied) -> bool:
+def _and(names: Iterable[str]) -> str:
+    return " and ".join(dict.fromkeys(names))
+
+
+def _is_active(applied: Applied) -> bool:
     return applied.active
-
-
-def _while(acts: Callable[[], bool], wrapper: Wrapper, title: str) -> Wrapper:
-    def guarded(call: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        if not acts():
-            return call(*args, **kwargs)
-        try:
-            return wrapper(call, *args, **kwargs)
-        except Exception as error:
-            if not hasattr(error, "unetmod_method"):
-                error.unetmod_method = title
-            raise
-
-    return guarded

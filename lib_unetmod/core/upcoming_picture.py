@@ -69,7 +69,11 @@ class UpcomingPicture:
 
 @dataclass(frozen=True)
 class Idle:
-    """Why a method will do nothing: `at`, the setting of the page that decides it (`at 512x512`), and `why`, a sentence."""
+    """Why a method will do nothing: `at`, the setting of the page that decides it (`at 512x512`), and `why`, a sentence.
+
+    `needless` where the host does by itself what the method is for, so that nobody misses it afterwards.
+    """
 
     at: str
     why: str
+    needless: bool = False

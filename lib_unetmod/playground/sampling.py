@@ -124,7 +124,7 @@ def upcoming(model: SmallModel, settings: Settings) -> UpcomingPicture:
         steps=settings.steps,
         sampler=SAMPLERS[settings.sampler].label,
         cfg=settings.cfg,
-        denoising=1.0 if settings.image is None else settings.strength,
+        denoising=_denoising(settings),
         begins=evaluations[0],
         evaluations=evaluations,
         guided=settings.cfg != 1,
@@ -173,7 +173,12 @@ def _host_call(model: SmallModel, settings: Settings, context: Tensor) -> HostCa
         prediction="v" if model.prediction_type == "v_prediction" else "eps",
         pass_name="first" if settings.image is None else "img2img",
         seed=settings.seed,
+        denoising=_denoising(settings),
     )
+
+
+def _denoising(settings: Settings) -> float:
+    return 1.0 if settings.image is None else settings.strength
 
 
 def _context(model: SmallModel, settings: Settings) -> Tensor:

@@ -126,6 +126,7 @@ def call_of(p: Any, params: Any = None) -> HostCall:
         pass_name=pass_of(p),
         last_pass=is_last_pass(p),
         seed=seed_of(p),
+        denoising=denoising_of(p),
     )
 
 
@@ -139,6 +140,20 @@ def pass_of(p: Any) -> str:
 def is_last_pass(p: Any) -> bool:
     """Whether what `p` draws now is the picture; hires fix draws on from what its first pass did."""
     return pass_of(p) != "first" or not getattr(p, "enable_hr", False)
+
+
+def denoising_of(p: Any) -> float | None:
+    """Denoising strength of the pass that `p` is in, 1 where it begins with noise; None where `p` has none."""
+    if pass_of(p) == "first":
+        return 1.0
+    strength = getattr(p, "denoising_strength", None)
+    return float(strength) if isinstance(strength, (int, float)) else None
+
+
+def interrupted() -> bool:
+    """Whether the user has stopped the picture that is drawn now."""
+    state = getattr(shared, "state", None)
+    return bool(getattr(state, "interrupted", False) or getattr(state, "skipped", False))
 
 
 def seed_of(p: Any) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from modules import shared
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from ..core.call import Guidance, Prompts
 from ..core.foreign import name_of
+from .host_joining import other_than_the_webui
 
 _CFG_PP = "this sampler (CFG++) needs the negative prompt."
 _AND = "the prompt has several parts (AND)."
@@ -61,6 +63,7 @@ def _of_a1111(params: Any, denoiser: Any, pictures: Sequence[Sequence[Any]], cfg
         _AND if several else apart,
         _AND_AT_ONE if several and at_one and abs(scale - 1) > 1e-6 else "",
         _prompts(params) if apart else None,
+        partial(other_than_the_webui, denoiser),
     )
 
 

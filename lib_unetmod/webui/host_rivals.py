@@ -14,7 +14,7 @@ from typing import Any
 
 from modules import shared
 
-from ..core.registry import METHODS
+from ..core.registry import METHODS, Method
 
 _CACHES = frozenset({"deep_cache", "encoder_reuse"})
 _OF_SELF_ATTENTION = frozenset({"hyper_tile", "token_downsampling", "token_merging"})
@@ -57,6 +57,19 @@ def sentences(p: Any, methods: Collection[str]) -> list[str]:
         if titles:
             found.append(f"{' and '.join(titles)}: {its} is also on. Turn one off ({where}).")
     return found
+
+
+def instead_of(p: Any, method: Method) -> str:
+    """Why a method of ours is left out, as a sentence, where the WebUI's own leaves nothing for it to do.
+
+    Token merging finds the tokens merged already, and could only stand aside in layer after layer.
+    """
+    if method.name != "token_merging" or not _own_token_merging(p, bool(getattr(p, "enable_hr", False))):
+        return ""
+    return (
+        f"{method.title} is left out, because the WebUI's own is on. Set its Token merging ratios to 0 in Settings, "
+        "Optimizations, to use this one."
+    )
 
 
 def _rivals(p: Any) -> Iterator[tuple[frozenset[str], str, str]]:

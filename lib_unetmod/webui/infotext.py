@@ -1,9 +1,10 @@
 """Infotext: what is written into a picture's parameters, and how the panel is restored from them.
 
-One entry for each method that acts, under the method's stable name, which UNet Mod 0.1.0 reads too. Of our notes every
-picture gets a few words, `UNet Mod note: HyperTile`: about which methods something was said. The whole sentences stand once,
-under the picture; an API request, whose answer has no such place, gets them as the entry `UNet Mod notes` in
-`info.extra_generation_params`, which no file holds.
+One entry for each method that was on, under the method's stable name, which UNet Mod 0.1.0 reads too. Of our notes every
+picture gets a few words, `UNet Mod note: Deep Shrink did nothing; HyperTile`: which methods did nothing, and about which
+others something was said. (Not in the method's own entry, which 0.1.0 refuses with anything in it but knobs.) The whole
+sentences stand once, under the picture; an API request, whose answer has no such place, gets them as the entry
+`UNet Mod notes` in `info.extra_generation_params`, which no file holds.
 
 X/Y/Z cells share one dict of parameters and one of comments, so both are replaced by copies without our entries before
 anything is written.
@@ -11,7 +12,7 @@ anything is written.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,33 +33,43 @@ def begin(p: Any) -> None:
         p.comments = {text: one for text, one in p.comments.items() if not str(text).startswith(host.PREFIX)}
 
 
-def write(p: Any, configs: Iterable[Config], notes: Iterable[str]) -> None:
-    """Write the entries of `configs` and the notes into the parameters of `p`, in place of earlier ones."""
+def write(p: Any, configs: Iterable[Config], notes: Iterable[str], idle: Collection[str] = ()) -> None:
+    """Write the entries of `configs` and the notes into the parameters of `p`, in place of earlier ones.
+
+    `idle` are the names of methods that were on and did nothing.
+    """
     parameters = p.extra_generation_params
     for key in [key for key in parameters if str(key).startswith(INFOTEXT_PREFIX)]:
         del parameters[key]
     parameters.update(to_infotext(configs))
-    text = in_short(notes)
+    text = in_short(notes, idle)
     if text:
         parameters[INFOTEXT_NOTE] = text
 
 
-def in_short(notes: Iterable[str]) -> str:
+def in_short(notes: Iterable[str], idle: Collection[str] = ()) -> str:
     """What a file keeps of the notes, in at most 60 characters: the methods that they name, in the order of the panel.
 
-    `general` stands for notes that name none: about the WebUI, the model or a request that cannot be read.
+    Those in `idle`, which did nothing, come first and are the last to be only counted. `general` stands for notes that name
+    no method: about the WebUI, the model or a request that cannot be read.
     """
-    notes = list(notes)
-    told = [{name for method in METHODS.values() for name in _names(method) if name in note} for note in notes]
-    named = [_short(method) for method in controls.ordered_methods() if any(_names(method) & names for names in told)]
-    words = [*named, *(["general"] if not all(told) else [])]
-    # Without a comma, for which the WebUI would put the entry in quotes.
-    short = "; ".join(words)
-    kept = list(words)
+    told = [{name for method in METHODS.values() for name in method.names if name in note} for note in notes]
+    order = controls.ordered_methods()
+    nothing = [_short(method) for method in order if method.name in idle]
+    others = [_short(method) for method in order if method.name not in idle and any(method.names & names for names in told)]
+    others += ["general"] if not all(told) else []
+    count, short = 0, _in_words(nothing, others, 0)
     while len(short) > _LONGEST:
-        kept.pop()
-        short = "; ".join([*kept, f"{len(words) - len(kept)} more"])
+        (others or nothing).pop()
+        count += 1
+        short = _in_words(nothing, others, count)
     return short
+
+
+def _in_words(nothing: Sequence[str], others: Sequence[str], more: int) -> str:
+    # Without a comma or a colon, for which the WebUI would put the entry in quotes.
+    words = [f"{' + '.join(nothing)} did nothing"] if nothing else []
+    return "; ".join([*words, *others, *([f"{more} more"] if more else [])])
 
 
 def tell_request(processed: Any, notes: Iterable[str]) -> None:
@@ -70,11 +81,6 @@ def tell_request(processed: Any, notes: Iterable[str]) -> None:
 
 def _short(method: Method) -> str:
     return method.title.partition(" (")[0]
-
-
-def _names(method: Method) -> set[str]:
-    """By which names sentences call a method: its title, with or without what stands in brackets, and its config's."""
-    return {method.title, _short(method), method.config.__name__}
 
 
 @dataclass(frozen=True)

@@ -148,15 +148,20 @@ def _sample_modified(p: Any, plan: Plan, sample: Callable[[], Any]) -> Any:
             infotext.write(p, [], plan.notes)
             return sample()
         _current = _Current(p, run)
+        idle: tuple[str, ...] = ()
         try:
             samples = sample()
             run.end_pass()
             _follow(_current)  # a refiner may have come with the last step, and an autoencoder of its own with it
-            return host.decoded(p, samples) if run.vae is not None and what_is_on(run.vae) else samples
+            if run.vae is not None and what_is_on(run.vae):
+                samples = host.decoded(p, samples)
+            if not host.interrupted():  # of a picture that was not drawn to its end, nobody can tell what would have acted
+                idle = run.picture_done()
+            return samples
         finally:
             _current = outer
             plan.note(p, run.notes)
-            infotext.write(p, usable, plan.notes)
+            infotext.write(p, usable, plan.notes, idle)
             if run.kept_bytes >= 5e4:  # less would be shown as 0.0
                 host.say(f"kept {run.kept_bytes / 1e6:.1f} MB between steps.")
 
@@ -181,6 +186,10 @@ def _usable(p: Any, plan: Plan, unet: Any) -> list[Config]:
         return []
     usable: list[Config] = []
     for config in plan.configs:
+        same = host_rivals.instead_of(p, method_of(config))
+        if same:
+            plan.note(p, [same])
+            continue
         reasons = [reason for other in usable if (reason := conflict(other, config))]
         if reasons:
             plan.note(p, [f"{reasons[0]} {config.title} is left out."])

@@ -89,22 +89,22 @@ def test_acts_inside_and_leaves_no_trace_outside(config, family):
 
 
 @first_cases
-@pytest.mark.parametrize("where", ("in.1", "mid", "out.8"))
 @pytest.mark.parametrize("error", (RuntimeError, KeyboardInterrupt))
-def test_an_exception_inside_a_block_leaves_no_trace(config, family, where, error):
+def test_an_exception_inside_a_block_leaves_no_trace(config, family, error):
     unet, step = shared(family), inputs(family)
-    layer = inspect_unet(unet).block(where).layers[-1].module
+    expected = evaluate(unet, config, [step])[0]
 
     def fail(module, args):
         raise error("inside a block")
 
-    handle = layer.register_forward_pre_hook(fail)
-    before = snapshot(unet)
-    with pytest.raises(error, match="inside a block"), modified(unet, [config]):
-        call(unet, step)
-    assert snapshot(unet) == before
-    handle.remove()
-    assert torch.equal(evaluate(unet, config, [step])[0], evaluate(shared(family), config, [step])[0])
+    for where in ("in.1", "mid", "out.8"):
+        handle = inspect_unet(unet).block(where).layers[-1].module.register_forward_pre_hook(fail)
+        before = snapshot(unet)
+        with pytest.raises(error, match="inside a block"), modified(unet, [config]):
+            call(unet, step)
+        assert snapshot(unet) == before
+        handle.remove()
+    assert torch.equal(evaluate(unet, config, [step])[0], expected)
 
 
 @cases
@@ -141,45 +141,41 @@ def test_the_same_method_twice_is_refused_before_anything_is_touched(config, fam
 
 
 @first_cases
-@pytest.mark.parametrize("order", list(itertools.permutations("abc")))
-def test_runs_leave_in_any_order(config, family, order, probe):
+def test_runs_leave_in_any_order(config, family, probe):
     unet, step = fresh(family), inputs(family)
     layer = inspect_unet(unet).middle_block.layers[-1].module
     plain, before = call(unet, step), snapshot(unet)
     only = {"a": evaluate(unet, config, [step])[0], "b": evaluate(unet, probe(factor=1.5), [step])[0]}
+    with modified(unet, [config, probe(factor=1.5)]):
+        both = call(unet, step)
 
-    runs = {"a": modified(unet, [config]), "b": modified(unet, [probe(factor=1.5)])}
-    runs["a"].__enter__()
-    runs["b"].__enter__()
-    with modified(fresh(family), [config, probe(factor=1.5)]) as together:
-        both = call(together.map.unet, step)
-    assert torch.equal(call(unet, step), both)
-
-    foreign = layer.forward
-    layer.forward = lambda *args, **kwargs: foreign(*args, **kwargs)
-    on = {"a", "b", "c"}
-    for leaving in order:
-        if leaving == "c":
-            layer.forward = foreign
-        else:
-            runs[leaving].__exit__(None, None, None)
-        on.remove(leaving)
-        ours = on - {"c"}
-        expected = both if len(ours) == 2 else only[next(iter(ours))] if ours else plain
-        assert torch.equal(call(unet, step), expected)
-    assert snapshot(unet) == before
+    for order in itertools.permutations("abc"):
+        runs = {"a": modified(unet, [config]), "b": modified(unet, [probe(factor=1.5)])}
+        runs["a"].__enter__()
+        runs["b"].__enter__()
+        foreign = layer.forward
+        layer.forward = lambda *args, under=foreign, **kwargs: under(*args, **kwargs)
+        on = {"a", "b", "c"}
+        assert torch.equal(call(unet, step), both)
+        for leaving in order:
+            if leaving == "c":
+                layer.forward = foreign
+            else:
+                runs[leaving].__exit__(None, None, None)
+            on.remove(leaving)
+            ours = on - {"c"}
+            expected = both if len(ours) == 2 else only[next(iter(ours))] if ours else plain
+            assert torch.equal(call(unet, step), expected)
+        assert snapshot(unet) == before
 
 
 @first_cases
-@pytest.mark.parametrize("on_first", ("foreign", "ours"))
-@pytest.mark.parametrize("off_first", ("foreign", "ours"))
-def test_lives_with_a_foreign_wrapper(config, family, on_first, off_first):
+def test_lives_with_a_foreign_wrapper(config, family):
     """A foreign wrapper doubles what conv_in returns; it is put on and taken off before and after ours."""
     unet, step = fresh(family), inputs(family)
     layer = inspect_unet(unet).input_blocks[0].layers[0].module
     plain, ours_alone = call(unet, step), evaluate(unet, config, [step])[0]
-    before = snapshot(unet)
-    run, found = modified(unet, [config]), []
+    before, run, found = snapshot(unet), modified(unet, [config]), []
 
     def foreign_on():
         found.append(vars(layer).get("forward"))
@@ -187,29 +183,27 @@ def test_lives_with_a_foreign_wrapper(config, family, on_first, off_first):
         layer.forward = lambda *args, **kwargs: 2 * under(*args, **kwargs)
 
     def foreign_off():
-        if found[0] is None:
+        if (previous := found.pop()) is None:
             del layer.forward
         else:
-            layer.forward = found[0]
+            layer.forward = previous
 
     foreign_on()
-    foreign_alone = call(unet, step)
-    with modified(unet, [config]):
-        both = call(unet, step)
+    foreign_alone, both = call(unet, step), evaluate(unet, config, [step])[0]
     foreign_off()
-    found.clear()
 
     on = {"foreign": foreign_on, "ours": run.__enter__}
     off = {"foreign": foreign_off, "ours": lambda: run.__exit__(None, None, None)}
     second = {"foreign": "ours", "ours": "foreign"}
-    on[on_first]()
-    on[second[on_first]]()
-    assert torch.equal(call(unet, step), both)
-    off[off_first]()
-    assert torch.equal(call(unet, step), foreign_alone if off_first == "ours" else ours_alone)
-    off[second[off_first]]()
-    assert torch.equal(call(unet, step), plain)
-    assert snapshot(unet) == before
+    for on_first, off_first in itertools.product(second, second):
+        on[on_first]()
+        on[second[on_first]]()
+        assert torch.equal(call(unet, step), both)
+        off[off_first]()
+        assert torch.equal(call(unet, step), foreign_alone if off_first == "ours" else ours_alone)
+        off[second[off_first]]()
+        assert torch.equal(call(unet, step), plain)
+        assert snapshot(unet) == before
 
 
 # How samplers and hosts call.
@@ -234,7 +228,7 @@ def test_token_lengths_may_differ_and_uncond_may_be_left_out(config, family):
 
 
 @cases
-@pytest.mark.parametrize("timesteps", [(500,), (800, 200), (900, 600, 600, 300), (900, 800, 800, 700, 700, 600)])
+@pytest.mark.parametrize("timesteps", [(500,), (800, 200), (900, 700, 700, 500, 500, 300)])
 def test_few_evaluations_second_order_and_repeated_timesteps(config, family, timesteps):
     """Evaluations counted by the host and by changes of the timestep; each ends finite and as often as it began."""
     unet = shared(family)
@@ -288,7 +282,7 @@ def test_the_unet_may_be_exchanged_on_the_way(config):
 
 
 @cases
-@pytest.mark.parametrize("batch", (1, 2, 3, 4))
+@pytest.mark.parametrize("batch", (1, 3))
 def test_any_batch(config, family, batch):
     steps = [inputs(family, batch=batch, height=8, width=16, seed=3)]
     whole = evaluate(shared(family), config, steps)[0]
@@ -328,7 +322,7 @@ def test_under_inference_mode_and_with_circular_padding(config, family):
 # When it acts.
 
 
-@cases
+@first_cases
 @pytest.mark.parametrize("start, end", [(0.0, 0.5), (0.5, 1.0), (0.25, 0.75), (0.0, 0.0), (1.0, 1.0), (0.0, 1.0)])
 def test_acts_in_its_window_only(config, family, start, end):
     unet, windowed = shared(family), replace(config, start=start, end=end)

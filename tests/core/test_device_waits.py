@@ -34,6 +34,7 @@ from lib_unetmod import (
     modified,
 )
 from lib_unetmod.core.clock import Clock
+from lib_unetmod.core.run import Run
 from tests.contract import contract_configs
 
 OURS = str(Path(lib_unetmod.__file__).parent)
@@ -92,8 +93,9 @@ class Waits(TorchDispatchMode):
 
 @pytest.fixture(autouse=True)
 def reads(monkeypatch):
-    """The timestep is read where the clock is asked for it; here it is known."""
+    """The timestep is read where the clock is asked for it; here it is known. At the end of a picture no layer runs."""
     asked = []
+    monkeypatch.setattr(Run, "picture_done", lambda run: ())
     monkeypatch.setattr(Clock, "timestep", property(lambda clock: (asked.append(1), clock.known)[1]))
     monkeypatch.setattr(Clock, "known", None, raising=False)
     return asked

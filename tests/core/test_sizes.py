@@ -156,7 +156,7 @@ def registered() -> Iterator[None]:
     def edits(config, unet, run):
         def add(call, *args, **kwargs):
             amounts.append(run.resolved(config).amount)
-            return call(*args, **kwargs)
+            return call(*args, **kwargs).clone()
 
         yield Edit(unet.middle_block.layers[-1].module, add)
 
@@ -183,7 +183,8 @@ def test_autos_decide_by_the_pictures_size():
     assert walked(Enlarged(), [32]) == ([2], [])
     assert walked(Enlarged(), [32, 48]) == ([2, 3], [])
     assert walked(Enlarged(auto=False), [32]) == ([0.5], [])
-    assert walked(Enlarged(), [32], timestep=400) == ([], [])  # past the end that it chose
+    done, notes = walked(Enlarged(), [32], timestep=400)  # past the end that it chose
+    assert done == [] and len(notes) == 1 and "ends at 0.5, and txt2img begins at 0.6" in notes[0]
 
 
 @pytest.mark.parametrize("published", [0.16, 0.35, 0.6])

@@ -1,5 +1,5 @@
 """What is said before a picture is drawn, beside the picture: a method has a reason to be idle exactly where it changes no
-bit of what the small checkpoint draws."""
+bit of what the small checkpoint draws. And what is said after it: that reason, once, and nothing where the method acted."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from lib_unetmod import (
     TokenMerging,
 )
 from lib_unetmod.core.config import Config
+from lib_unetmod.core.registry import method_of
 from lib_unetmod.playground import model as playground_model
 from lib_unetmod.playground.sampling import draw, upcoming
 from lib_unetmod.playground.settings import Settings
@@ -101,9 +102,15 @@ def pixels(**changed: object) -> bytes:
 
 def agree(config: Config, changed: dict[str, object]) -> str:
     """The reason, after the picture has been looked at."""
-    drawn = draw(model(), settings(**changed), [config]).image.tobytes()
+    picture = draw(model(), settings(**changed), [config])
     reason = config.idle_reason(upcoming(model(), settings(**changed)))
-    assert (drawn == pixels(**changed)) == bool(reason), reason
+    assert (picture.image.tobytes() == pixels(**changed)) == bool(reason), reason
+    said = [note for note in picture.notes if any(name in note for name in method_of(config).names)]
+    needless = config.neutral or (reason and config.idle(upcoming(model(), settings(**changed))).needless)
+    if reason and not needless:
+        assert said == [reason]
+    else:
+        assert not any("nothing" in note for note in said)
     assert reason == "" or (reason.endswith(".") and reason[0] == reason[0].upper() and len(reason) < 200)
     return reason
 

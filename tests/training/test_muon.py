@@ -20,6 +20,24 @@ def test_singular_values_become_about_one_and_their_directions_stay(shape):
     assert (inner - inner.diagonal().diag()).abs().max() < 0.1
 
 
+def test_matrices_of_one_shape_are_turned_each_by_itself():
+    several = (
+        torch.randn(3, 16, 40, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 10.0, 0.1])[:, None, None]
+    )
+    expected = torch.stack([orthogonalised(each) for each in several])
+    torch.testing.assert_close(orthogonalised(several), expected, atol=2e-2, rtol=2e-2)
+
+
+def test_embeddings_take_the_step_of_adam():
+    embeddings = [torch.nn.Parameter(torch.zeros(40, 16)) for _ in range(2)]
+    muon = Muon([{"params": embeddings[:1], "turned": False}], lr=0.1, weight_decay=0.01)
+    adam = torch.optim.AdamW(embeddings[1:], lr=0.1, betas=(0.9, 0.99), weight_decay=0.01)
+    for weight, optimizer in zip(embeddings, (muon, adam), strict=True):
+        weight.grad = torch.randn(40, 16, generator=torch.Generator().manual_seed(0))
+        optimizer.step()
+    torch.testing.assert_close(embeddings[0], embeddings[1], atol=1e-5, rtol=1e-5)
+
+
 def test_a_vector_takes_the_step_of_adam():
     weights = [torch.nn.Parameter(torch.tensor([1.0, -2.0, 3.0])) for _ in range(2)]
     muon = Muon(weights[:1], lr=0.1, weight_decay=0.01)

@@ -10,7 +10,7 @@ import torch
 
 from lib_unetmod.playground.model import WordTokenizer
 from training import scenes
-from training.scenes import GROUNDS, LAYOUTS, PHRASES, Scene, describe, random_scene, render
+from training.scenes import GROUNDS, LAYOUTS, PHRASES, Scene, describe, joined, place, random_scene, render
 
 SIDE = 32
 RED, GREEN, BLUE = range(3)
@@ -32,6 +32,11 @@ def pixel(picture: torch.Tensor, x: float, y: float) -> list[int]:
     return at[:, int((y + 1) / 2 * SIDE), int((x + 1) / 2 * SIDE)].tolist()
 
 
+def painted(cutouts: torch.Tensor, scene: Scene) -> torch.Tensor:
+    """The scene as its layout has it."""
+    return render(cutouts, place([scene], random.Random(0), spread=0.0))[0]
+
+
 def colour(number: int) -> list[int]:
     return [255 if channel == number else 0 for channel in range(3)]
 
@@ -40,31 +45,38 @@ def colour(number: int) -> list[int]:
 def test_each_subject_stands_in_its_place_on_its_ground(cutouts, layout):
     places, _ = LAYOUTS[layout]
     subjects = (GREEN, BLUE, RED)[: len(places)]
-    picture = render(cutouts, Scene(subjects, layout, "yellow"), random.Random(0), spread=0.0)
-    for subject, place in zip(subjects, places, strict=True):
-        assert pixel(picture, *place) == colour(subject)
+    picture = painted(cutouts, Scene(subjects, layout, "yellow"))
+    for subject, at in zip(subjects, places, strict=True):
+        assert pixel(picture, *at) == colour(subject)
     assert pixel(picture, -0.999, -0.999) == list(GROUNDS["yellow"])
 
 
 def test_a_half_covered_pixel_mixes_with_the_ground(cutouts):
     cutouts[RED, 0] = cutouts[RED, 3] = 51  # a fifth of cover, red times cover
-    picture = render(cutouts, Scene((RED,), "one", "white"), random.Random(0), spread=0.0)
+    picture = painted(cutouts, Scene((RED,), "one", "white"))
     assert pixel(picture, 0, 0) == [255, 204, 204]
 
 
 def test_what_is_drawn_alone_fills_the_picture(cutouts):
     cutouts[GREEN, 1] = torch.randint(256, (SIDE, SIDE), generator=torch.Generator().manual_seed(0))
     cutouts[GREEN, 3] = 255
-    picture = render(cutouts, Scene((GREEN,), "one", "white"), random.Random(0), spread=0.0)
+    picture = painted(cutouts, Scene((GREEN,), "one", "white"))
     torch.testing.assert_close(picture[1], cutouts[GREEN, 1] / 127.5 - 1, atol=1e-5, rtol=0)
 
 
 def test_variations_move_but_keep_the_order(cutouts):
     pick = random.Random(3)
     for _ in range(20):
-        picture = render(cutouts, Scene((RED, BLUE), "row", "white"), pick, spread=1.0)
+        (picture,) = render(cutouts, place([Scene((RED, BLUE), "row", "white")], pick, spread=1.0))
         assert pixel(picture, -0.5, 0) == colour(RED)
         assert pixel(picture, 0.5, 0) == colour(BLUE)
+
+
+def test_a_batch_shows_what_each_of_its_scenes_shows(cutouts):
+    scenes = [random_scene(3, random.Random(seed)) for seed in range(12)]
+    alone = [place([scene], random.Random(seed), 1.0, 0.5) for seed, scene in enumerate(scenes)]
+    expected = torch.cat([render(cutouts, placed) for placed in alone])
+    torch.testing.assert_close(render(cutouts, joined(alone)), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_prompts_say_what_stands_where():

@@ -9,14 +9,15 @@ import signal
 import pytest
 import torch
 
-from lib_unetmod.playground.model import CHECKPOINT, AutoencoderKL, build
+from lib_unetmod.playground.model import CHECKPOINT, AutoencoderKL, build, load
 from training import train_vae
 from training.__main__ import arguments
 from training.architecture import ARCHITECTURE
-from training.export import export, import_part
-from training.fast import with_fast_norms
-from training.selection import ALIASES, FURTHER, SELECTION
-from training.state import Stopping, load_state, save_state
+from training.export import SNAPSHOT, export, import_part
+from training.fast import timestep_embedding, with_fast_norms
+from training.scenes import render
+from training.selection import ALIASES, EMOJI
+from training.state import Budget, Stopping, load_state, save_state
 
 SMALL = {**ARCHITECTURE["vae"], "ch_mult": [1, 1, 1, 1]}
 
@@ -70,27 +71,41 @@ def test_training_the_autoencoder_goes_on_and_counts_its_samples(tmp_path, resto
     seen = []
     vae = AutoencoderKL(SMALL)
     before = parameters(vae)
-    train_vae.train(vae, cutouts(), 16, state, done=lambda _, samples, figures: seen.append((samples, sorted(figures))))
+    train_vae.train(
+        vae, cutouts(), Budget(16), state, done=lambda _, samples, figures: seen.append((samples, sorted(figures)))
+    )
     assert not torch.equal(parameters(vae), before)
     again = AutoencoderKL(SMALL)
-    train_vae.train(again, cutouts(), 16, state)  # all samples are seen: it only takes what there is
+    train_vae.train(again, cutouts(), Budget(16), state)  # all samples are seen: it only takes what there is
     assert torch.equal(parameters(again), parameters(vae))
-    train_vae.train(again, cutouts(), 24, state)
+    train_vae.train(again, cutouts(), Budget(24), state)
     assert load_state(state, again)[1] == 24
     assert seen == [(16, ["drawn", "moved", "scenes"])]
 
 
 def test_asked_to_end_it_saves(tmp_path, restored_signals, monkeypatch):
-    rendered = train_vae.sample
-
     def asked(*given):
         os.kill(os.getpid(), signal.SIGTERM)
-        return rendered(*given)
+        return render(*given)
 
-    monkeypatch.setattr(train_vae, "sample", asked)
+    monkeypatch.setattr(train_vae, "held", lambda cutouts: {})
+    monkeypatch.setattr(train_vae, "render", asked)
     state = tmp_path / "vae.safetensors"
-    train_vae.train(AutoencoderKL(SMALL), cutouts(), 10_000, state)
-    assert load_state(state, AutoencoderKL(SMALL))[1] == train_vae.BATCH
+    train_vae.train(AutoencoderKL(SMALL), cutouts(), Budget(10_000), state, batch=4)
+    assert load_state(state, AutoencoderKL(SMALL))[1] == 4
+
+
+def test_a_budget_is_spent_by_samples_or_by_the_clock():
+    assert Budget(samples=100).spent(25, 1e9) == 0.25
+    assert Budget(seconds=60).spent(10**9, 30) == 0.5
+    assert Budget(100, 60).spent(50, 45) == 0.75
+    assert Budget(100, 60).spent(120, 0) == 1
+
+
+def test_the_defaults_suit_the_device_and_something_ends_the_training():
+    cpu, cuda = arguments(["--device", "cpu"]), arguments(["--device", "cuda", "--unet-minutes", "5", "--batch", "512"])
+    assert (cpu.batch, cpu.workers, cpu.unet_samples) == (16, 0, 2_500_000)
+    assert (cuda.batch, cuda.vae_batch, cuda.unet_samples) == (512, 128, float("inf"))
 
 
 def test_a_signal_asks_to_stop(restored_signals):
@@ -117,7 +132,7 @@ def test_published_latents_have_unit_spread():
     vae, scale, pictures = AutoencoderKL(SMALL).eval(), 0.18215, cutouts()
     train_vae.normalise(vae, pictures, scale, number=16)
     pick = random.Random(2)
-    x = torch.stack([train_vae.sample(pictures, pick) for _ in range(16)])
+    x = render(pictures, train_vae.batch_of(len(pictures), 16, pick))
     latents = (vae.moments(x)[0] * scale).transpose(0, 1).flatten(1)
     torch.testing.assert_close(latents.mean(1), torch.zeros(4), atol=1e-4, rtol=0)
     torch.testing.assert_close(latents.std(1), torch.ones(4), atol=1e-3, rtol=0)
@@ -157,6 +172,13 @@ def test_the_published_file_is_written_only_when_asked(tmp_path):
     assert arguments(["--publish"]).output == CHECKPOINT
 
 
+def test_the_timesteps_embedding_is_ldms():
+    from ldm.modules.diffusionmodules.util import timestep_embedding as theirs
+
+    timesteps = torch.tensor([0, 1, 500, 999])
+    torch.testing.assert_close(timestep_embedding(timesteps, 32), theirs(timesteps, 32))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_fast_norm_is_group_norm_with_its_gradients(dtype):
     x = torch.randn(2, 64, 5, 7).to(dtype, memory_format=torch.channels_last)
@@ -177,6 +199,11 @@ def test_the_fast_norm_is_group_norm_with_its_gradients(dtype):
 
 
 def test_emoji_are_listed_once_and_every_alias_has_its_emoji():
-    emoji = SELECTION + FURTHER
-    assert len(emoji) == len(set(emoji)) > 400
-    assert set(ALIASES) <= set(emoji)
+    assert len(EMOJI) == len(set(EMOJI)) > 900
+    assert set(ALIASES) <= set(EMOJI)
+
+
+def test_the_snapshot_is_of_the_architecture_that_is_trained_and_the_playground_loads_it():
+    model = load(SNAPSHOT)
+    assert model.architecture == {**ARCHITECTURE, "vocabulary": model.architecture["vocabulary"]}
+    assert all(import_part(model, SNAPSHOT, part) > 100_000 for part in ("vae", "unet"))

@@ -187,6 +187,19 @@ def test_three_methods_fit_a_laptop_and_every_benefit_is_one_line(page: Page) ->
 
 
 @every_gradio
+def test_a_panel_in_a_tab_that_is_not_shown_is_watched_all_the_same(page: Page) -> None:
+    """Its summary has no width then; an exception would leave its chips unwatched for good."""
+    page.tab.evaluate("() => { document.querySelector('.unetmod').style.display = 'none'; }")
+    page.wide(WIDTHS[1])
+    assert page.wrong == []
+    page.tab.evaluate("() => { document.querySelector('.unetmod').style.display = ''; }")
+    page.wide(WIDTHS[0])
+    page.open()
+    page.tick(*THREE)
+    assert page.chips_out_of_place() == []
+
+
+@every_gradio
 def test_one_name_is_in_sight_and_the_switch_stays_in_the_seeds_row(page: Page) -> None:
     assert page.tab.inner_text(f"{page.id('switch')} label").strip() == TITLE
     assert page.tab.inner_text(f"{page.id('accordion')} > .label-wrap > span >> nth=0").strip() == METHODS_TITLE

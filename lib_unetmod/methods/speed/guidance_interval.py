@@ -91,7 +91,7 @@ class GuidanceInterval(Config):
         at_cfg = f"at CFG {one.cfg:g}"
         if not one.guided:
             why = f"nothing to save, because the negative prompt is skipped at CFG {one.cfg:g} anyway."
-            return Idle(at_cfg, f"{self.short}: {why}")
+            return Idle(at_cfg, f"{self.short}: {why}", needless=True)
         if self.interval.always:
             if self.leaves_out(one.cfg, 0.0):
                 return None
@@ -121,10 +121,13 @@ def guidance_interval(config: GuidanceInterval, unet: UNetMap, run: Run) -> Iter
         told = run.rows(batch)
         if told.all_conditional:
             return  # a host that leaves the others out itself, or calls them apart
-        if at_one and told.all_unconditional:
-            unrun.set(True)
-        elif not at_one and run.within(config.interval):
+        joined_by = run.guidance.joined_by() if run.guidance else ""
+        if not at_one and run.within(config.interval):
             note(refused)
+        elif joined_by:
+            note(f"{joined_by} needs the negative prompt too.")
+        elif at_one and told.all_unconditional:
+            unrun.set(True)
         elif told.rows is None or (told.reason and not at_one):
             note(told.reason)
         else:

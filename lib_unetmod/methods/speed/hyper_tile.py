@@ -41,7 +41,7 @@ from ...core.size import Size, size_of
 from ...core.state import PerTraversal
 from ...core.target import PIXELS
 from ...core.unet_map import UNetMap
-from ...core.upcoming_picture import PASS_NAMES, Idle, UpcomingPass
+from ...core.upcoming_picture import Idle, UpcomingPass
 from ...parts.attention.local_attention import attending_locally
 from ...parts.attention.tiling import Cutter, Layout, counts_near, parts, tile_count
 from ...parts.attention.tokens import note_map_size
@@ -139,7 +139,7 @@ def hyper_tile(config: HyperTile, unet: UNetMap, run: Run) -> Iterator[Edit]:
 
 def _tile_levels(config: HyperTile, unet: UNetMap, run: Run) -> Iterator[Edit]:
     levels = _levels(config, unet)
-    cutter_of = _cutters(config, levels[0], run)
+    cutter_of = _cutters(config, run)
     for block in unet.blocks:
         if block.level not in levels:
             continue
@@ -157,11 +157,8 @@ def _levels(config: HyperTile, unet: UNetMap) -> range:
     return range(first, min(first + config.depth, unet.levels + 1))
 
 
-def _cutters(config: HyperTile, first: int, run: Run) -> Callable[[int, Size, torch.device], Cutter | None]:
-    """What cuts the maps of a level, one for all its layers in a traversal; None where a single tile is the whole map.
-
-    `first` is the level that has the most tokens: where that is not cut, nothing is.
-    """
+def _cutters(config: HyperTile, run: Run) -> Callable[[int, Size, torch.device], Cutter | None]:
+    """What cuts the maps of a level, one for all its layers in a traversal; None where a single tile is the whole map."""
     made: PerTraversal[dict[Hashable, Cutter | None]] = run.per_traversal(dict)
 
     def layout(level: int, size: Size) -> Layout:
@@ -175,11 +172,6 @@ def _cutters(config: HyperTile, first: int, run: Run) -> Callable[[int, Size, to
         if (level, size, device) not in cutters:
             tiles = layout(level, size)
             cutters[level, size, device] = Cutter(tiles, device) if tiles.tiles > 1 else None
-            if level == first and tiles.tiles == 1:
-                run.note(
-                    f"HyperTile does nothing in {PASS_NAMES[run.pass_name]}: the image is below 1.5 tiles of {config.tile} "
-                    "px. Choose a smaller Tile size."
-                )
         return cutters[level, size, device]
 
     return cutter_of

@@ -88,6 +88,7 @@ class ReusedSpan:
     def __post_init__(self) -> None:
         self._memories = self.run.per_stream(self._new_memory, _Memory.tensors)
         self._decision: PerTraversal[_Decision | None] = self.run.per_traversal(lambda: None)
+        self._has_reused = self._was_too_far = False
 
     def _new_memory(self) -> _Memory:
         return _Memory(self.cadence(), self.veto() if self.veto else None)
@@ -109,7 +110,10 @@ class ReusedSpan:
         reuses = memory.cadence.advance(self.run.clock) and allowed
         reuses = reuses and memory.complete and memory.entered == entered
         memory.entered = entered
-        if memory.cadence.too_few_steps:
+        self._has_reused |= reuses
+        self._was_too_far |= memory.cadence.too_few_steps
+        # Where nothing at all is reused, the run says so, and why.
+        if self._has_reused and self._was_too_far:
             self.run.note(
                 f"{self.title}: some steps ran fully, because they are too far apart. Use more sampling steps or raise Max. "
                 "jump."

@@ -202,8 +202,12 @@ def test_too_few_steps_are_told_and_run_in_full():
     with modified(unet, [DeepCache()]) as run:
         for step in steps:
             assert torch.equal(call(unet, step), call(fresh("sd1"), step))
-    assert len(run.notes) == 1 and "they are too far apart" in run.notes[0]
+    assert run.notes == ["DeepCache reuses nothing with so few steps. Use more sampling steps or raise Max. jump."]
     assert snapshot(unet) == before
+    with modified(unet, [DeepCache()]) as run:
+        for step in steps_of("sd1", (999, 979, 500, 250)):
+            call(unet, step)
+    assert len(run.notes) == 1 and "some steps ran fully, because they are too far apart" in run.notes[0]
 
 
 def test_a_branch_that_the_unet_does_not_have_is_refused():

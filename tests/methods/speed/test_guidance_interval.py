@@ -555,12 +555,30 @@ def test_knobs():
     assert AT_ONE.summary() == "Skip negative prompt at CFG 1"
 
 
-def test_a_picture_in_which_nothing_is_left_out_is_not_scolded():
+def test_a_picture_in_which_nothing_is_left_out_is_told_of_once_at_its_end():
     unet, step = fresh("sd1"), inputs("sd1")
     with modified(unet, [GuidanceInterval()]) as run:
         run.guidance = Guidance(7.0, (0, 0))
         assert torch.equal(call(unet, step), call(fresh("sd1"), step))
         assert run.notes == []
+    assert len(run.notes) == 1 and "no speedup at CFG 7" in run.notes[0]
+
+
+def test_rows_that_somebody_else_joins_are_not_left_out():
+    unet, step = fresh("sd1"), early("sd1")
+    plain, asked = call(unet, step), []
+
+    def joined_by() -> str:
+        asked.append(True)
+        return "SAG"
+
+    for scale, config, told in ((1.0, AT_ONE, 1), (7.0, MIDDLE, 1), (7.0, AT_ONE, 0)):
+        asked.clear()
+        with modified(unet, [config]) as run:
+            run.guidance = Guidance(scale, (0, 0), joined_by=joined_by)
+            assert torch.equal(call(unet, step), plain)
+            assert len(run.notes) == len(asked) == told
+            assert all(note.endswith("SAG needs the negative prompt too.") for note in run.notes)
 
 
 def test_a_host_that_leaves_the_rows_out_itself_leaves_nothing_to_do():
