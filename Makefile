@@ -48,7 +48,7 @@ $(VENV)/test: $(VENV)/demo requirements/test.txt
 	touch $@
 
 $(OLDEST)/test: requirements/oldest.txt requirements/unets.txt tests/gradio-3.41.2.txt
-	for python in $(PYTHON) python3.10 "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.10*/bin/python; do \
+	@for python in $(PYTHON) python3.10 "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.10*/bin/python; do \
 		"$$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 10))' 2>/dev/null \
 			&& exec "$$python" -m venv --clear $(OLDEST); \
 	done; echo "make test-oldest needs Python 3.10: install python3.10, or set PYTHON." >&2; exit 1
