@@ -1,16 +1,18 @@
-# `make demo`, `make test` and `make quick` set everything up themselves; docs/developing.md has them as plain commands.
+# `make demo`, `make test`, `make quick` and `make test-oldest` set everything up themselves; docs/developing.md has them as plain commands.
 
 PYTHON ?= python3
 PIP_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) --constraint requirements/constraints.txt
+INSTALL := -m pip install --quiet --disable-pip-version-check $(PIP_ARGS)
+PIP := $(BIN)/python $(INSTALL) --constraint requirements/constraints.txt
+OLDEST := .venv-oldest
 
 # glibc gives a freed tensor's pages back to the system and takes new ones for the next, which can cost more than the tests.
 export MALLOC_TRIM_THRESHOLD_ := 4000000000
 export MALLOC_MMAP_THRESHOLD_ := 4000000000
 
-.PHONY: demo test quick clean
+.PHONY: demo test quick test-oldest clean
 
 demo: $(VENV)/demo
 	$(BIN)/python -m lib_unetmod.playground
@@ -30,6 +32,10 @@ quick: $(VENV)/test
 	$(BIN)/python -m pytest -n 2 -m "not slow" --quick \
 		--ignore tests/settings/test_fuzz.py --ignore tests/playground/test_soak.py
 
+# On the oldest that users have; what needs something newer is skipped, and says what.
+test-oldest: $(OLDEST)/test
+	$(OLDEST)/bin/python -m pytest -n 2 -m "not slow"
+
 $(VENV)/demo: requirements/demo.txt requirements/unets.txt requirements/constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "UNet Mod needs Python 3.10 or later: set PYTHON.")'
 	$(PYTHON) -m venv $(VENV)
@@ -41,5 +47,14 @@ $(VENV)/test: $(VENV)/demo requirements/test.txt
 	$(PIP) --requirement requirements/test.txt
 	touch $@
 
+$(OLDEST)/test: requirements/oldest.txt requirements/unets.txt tests/gradio-3.41.2.txt
+	@for python in $(PYTHON) python3.10 "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.10*/bin/python; do \
+		"$$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 10))' 2>/dev/null \
+			&& exec "$$python" -m venv --clear $(OLDEST); \
+	done; echo "make test-oldest needs Python 3.10: install python3.10, or set PYTHON." >&2; exit 1
+	$(OLDEST)/bin/python $(INSTALL) --no-deps --requirement requirements/oldest.txt --requirement requirements/unets.txt
+	$(OLDEST)/bin/python $(INSTALL) torch  # is there, but not the libraries of CUDA that its build on Linux asks for
+	touch $@
+
 clean:
-	rm -rf $(VENV) .venv-gradio-* .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(OLDEST) .venv-gradio-* .pytest_cache .ruff_cache

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_iter
+from torch.utils._pytree import tree_flatten
 
 
 class LiveMemory(TorchDispatchMode):
@@ -23,9 +23,9 @@ class LiveMemory(TorchDispatchMode):
         self._counted: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        known = {one.untyped_storage()._cdata for one in tree_iter((args, kwargs)) if isinstance(one, torch.Tensor)}
+        known = {one.untyped_storage()._cdata for one in tree_flatten((args, kwargs))[0] if isinstance(one, torch.Tensor)}
         out = func(*args, **(kwargs or {}))
-        for one in tree_iter(out):
+        for one in tree_flatten(out)[0]:
             if isinstance(one, torch.Tensor) and one.untyped_storage()._cdata not in known | self._counted:
                 self._count(one.untyped_storage())
         return out

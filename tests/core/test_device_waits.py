@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_flatten
 from unets import FAMILIES, call, inputs
 
 import lib_unetmod
@@ -66,13 +66,13 @@ class Waits(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         name = func._schema.name
-        given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        given = [leaf for leaf in tree_flatten((args, kwargs))[0] if isinstance(leaf, Tensor)]
         on_device = [tensor.device.type == "meta" for tensor in given]
         if name in ("aten::_local_scalar_dense", "aten::nonzero", "aten::equal") and any(on_device):
             self._note()
             return 0.0
         out = func(*args, **kwargs)
-        made_there = any(tensor.device.type == "meta" for tensor in tree_leaves(out) if isinstance(tensor, Tensor))
+        made_there = any(tensor.device.type == "meta" for tensor in tree_flatten(out)[0] if isinstance(tensor, Tensor))
         of_the_host = any(not there and tensor.ndim for there, tensor in zip(on_device, given, strict=True))
         sent = (made_there and of_the_host) or (any(on_device) and not made_there and name == "aten::_to_copy")
         if (sent and not kwargs.get("non_blocking")) or (name == "aten::lift_fresh" and made_there):

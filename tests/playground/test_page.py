@@ -23,6 +23,8 @@ from lib_unetmod.core.registry import method_of
 from lib_unetmod.playground import model as playground_model
 from lib_unetmod.settings.presets import BUILT_IN
 
+pytest.importorskip("gradio", minversion="5")
+
 ROOT = Path(__file__).parents[2]
 WIDE, PHONE = {"width": 1366, "height": 768}, {"width": 412, "height": 900}
 LARGER, DETAIL = ([method_of(config).title for config in BUILT_IN[name]] for name in ("Larger", "More detail"))

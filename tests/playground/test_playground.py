@@ -479,6 +479,7 @@ def test_it_runs_as_a_module():
 @pytest.fixture(scope="module")
 def page(model):
     """A client of the launched page, and the values of the panel's controls at first."""
+    pytest.importorskip("gradio", minversion="5")
     client = pytest.importorskip("gradio_client")
     from lib_unetmod.playground.page import build, launch
     from lib_unetmod.webui.panel import Panel

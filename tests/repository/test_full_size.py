@@ -101,7 +101,7 @@ def test_the_command_measures_once_and_writes_down_what_fails(tmp_path, monkeypa
 
     def out_of_memory(way):
         if getattr(way.entered, "args", None) and way.entered.args[-1].name == "color map":
-            raise torch.OutOfMemoryError("CUDA out of memory.")
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
         return measured(way)
 
     with monkeypatch.context() as patch:

@@ -13,6 +13,7 @@ from unets import FAMILIES, call, embed, fresh, inputs
 
 from benchmarks.twins import call_twin, diffusers_twin
 from lib_unetmod import ConfigError, DeepCache, inspect_unet, modified
+from lib_unetmod.core.state import bytes_of
 from lib_unetmod.methods.speed.deep_cache import relative_change
 
 NEUTRAL = DeepCache(interval=1)
@@ -52,7 +53,7 @@ def test_equals_a_plain_forward_with_a_kept_h(family, branch):
     unet, steps = fresh(family), steps_of(family, (900, 850, 800, 750, 700, 650, 600), height=8, width=16)
     with modified(unet, [DeepCache(interval=3, branch=branch)]) as run:
         results = [call(unet, step) for step in steps]
-        assert run.kept_bytes == plain_forward(fresh(family), steps[0], branch)[1].nbytes
+        assert run.kept_bytes == bytes_of(plain_forward(fresh(family), steps[0], branch)[1])
     kept, plain = None, fresh(family)
     for index, (step, result) in enumerate(zip(steps, results, strict=True)):
         if index % 3 == 0:

@@ -8,6 +8,7 @@ from hosts import HOSTS, cat_aligned, residuals
 from unets import FAMILIES, call, embed, fresh, inputs
 
 from lib_unetmod import ConfigError, DeepCache, EncoderReuse, HiDiffusion, SkipBlocks, modified
+from lib_unetmod.core.state import bytes_of
 
 NEUTRAL = EncoderReuse(interval=1)
 CONTRACT = [EncoderReuse(interval=2, reach=1), EncoderReuse(interval=3, predictor="linear", reach=1)]
@@ -40,7 +41,7 @@ def test_equals_a_plain_decoder_on_kept_features(family):
         if index % 2 == 0:
             kept = encode(plain, step)
         assert torch.equal(result, decode(plain, step, *kept)), index
-    assert run.kept_bytes == kept[0].nbytes + sum(skip.nbytes for skip in kept[1])
+    assert run.kept_bytes == sum(map(bytes_of, [kept[0], *kept[1]]))
 
 
 def test_linear_forecast_of_every_skip_connection():

@@ -259,9 +259,11 @@ def test_packed_weights_are_read_off(mode):
     assert effective_weight(plain_convolution(stride=2), strided, x) is None
 
 
-@pytest.mark.parametrize("kept, inner", [(torch.float8_e4m3fn, torch.float32), (torch.float8_e4m3fn, torch.bfloat16)])
-def test_fp8_that_a_host_casts_for_the_call(kept, inner):
+@pytest.mark.skipif(not hasattr(torch, "float8_e4m3fn"), reason="8-bit floats are younger than torch 2.0")
+@pytest.mark.parametrize("inner", [torch.float32, torch.bfloat16])
+def test_fp8_that_a_host_casts_for_the_call(inner):
     """AUTOMATIC1111's manual cast: the module is of the inner type during the call alone."""
+    kept = torch.float8_e4m3fn
     module, x = plain_convolution(), seeded(1, 6, 5, 5, dtype=inner)
     module.to(kept)
 
