@@ -69,7 +69,6 @@ _CLASS = "a class's forward that takes rows by place is not seen: a wrong pictur
 _SAG = "the negative prompt's rows that it calls for alone are answered without running"
 _VALUES = "keys are merged and the values that another gives are not: numbers from beyond the tensor"
 _UPSAMPLE = "it calls an Upsample's convolution and not the layer, which nobody notices: a wrong picture without a word"
-_UNSAID = "does nothing and says nothing"
 _SWITCHED_OFF = "what is switched off is taken for acting"
 KNOWN: dict[tuple[str, str, str], str] = {
     ("stand-in", "*", "kohya_before"): _KOHYA,
@@ -81,7 +80,6 @@ KNOWN: dict[tuple[str, str, str], str] = {
     ("acts", "encoder_reuse", "reference"): _TRACE,
     ("acts", "token_merging", "attn1_patch"): _VALUES,
     ("twin", "token_merging", "attn1_patch"): _VALUES,
-    ("acts", "guidance_interval", "tile_batches"): _UNSAID,
     ("acts", "guidance_interval", "animatediff_v1"): _CLASS,
     ("by place", "*", "animatediff_v1"): _CLASS,
     ("acts", "guidance_interval", "sag"): _SAG,
@@ -98,17 +96,20 @@ AT_TIMES = (_VALUES,)
 def beside(test: str, quick: dict, neighbours=tuple(NEIGHBOURS), slow: dict | None = None, apart: dict | None = None):
     """Parameters for each case of configs, neighbour and family.
 
+    Beside each neighbour a quarter of the configs in turn is quick, and beside each config a quarter of the neighbours.
+
     Args:
         slow: cases for slow tests only, as all cases of SDXL are.
         apart: the same, but quick beside some neighbours.
     """
     cases = []
-    for called, given in {**quick, **(slow or {}), **(apart or {})}.items():
+    for turn, (called, given) in enumerate({**quick, **(slow or {}), **(apart or {})}.items()):
         configs = given if isinstance(given, tuple) else (given,)
-        for name in neighbours:
+        for place, name in enumerate(neighbours):
             known = KNOWN.get((test, called, name)) or KNOWN.get((test, "*", name))
             seldom = name in SELDOM or (name in MANY_CALLS and called not in ASKS_FOR_CALLS)
             is_quick = called in quick or (called in (apart or {}) and name in APART)
+            is_quick = is_quick and (len(quick) < 4 or (turn + place) % 4 == 0)
             for family in ("sd1", "sdxl"):
                 marks = [pytest.mark.slow] if seldom or family == "sdxl" or not is_quick else []
                 if known:

@@ -1,10 +1,10 @@
 """Stand-ins for other extensions: each one's way of touching a U-Net, re-written in a few lines.
 
-`NEIGHBOURS[name](strength)` makes one; a sentence under a picture calls it by its file here. `put_on(unet)` and `take_off()` do to a U-Net, as `HOSTS[neighbour.host].prepare`
-gives it, what the extension does when its picture begins and ends; `begin_evaluation()` is its callback before each
-evaluation, and `evaluate(unet, step)` how the U-Net is called in one. With a strength of 0 everything is touched as ever and
-the picture stays as it is, so that whatever then differs is the doing of how two meet. Where that would tell nothing, a
-`twin` does the same in a way that no method can get in the way of.
+`NEIGHBOURS[name](strength)` makes one; a sentence under a picture calls it by its file here. `put_on(unet)` and `take_off()`
+do to a U-Net, as `HOSTS[neighbour.host].prepare` gives it, what the extension does when its picture begins and ends;
+`begin_evaluation()` is its callback before each evaluation, and `evaluate(unet, step)` how the U-Net is called in one. With
+a strength of 0 everything is touched as ever and the picture stays as it is, so that whatever then differs is the doing of
+how two meet. Where that would tell nothing, a `twin` does the same in a way that no method can get in the way of.
 
 | neighbour | after | touches |
 |---|---|---|
