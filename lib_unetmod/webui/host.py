@@ -2,7 +2,8 @@
 
 The files whose names begin with `host` are the only ones that differ from host to host. AUTOMATIC1111 keeps the U-Net in
 `sd_model.model.diffusion_model`; Forge keeps it behind a patcher, of which no reference may be held, because its memory
-management counts them. Tried in AUTOMATIC1111 1.10.1; written for Forge from its source, and not tried in a running one.
+management counts them. Tried in AUTOMATIC1111 1.10.1 and in
+Forge dfdcbab.
 """
 
 from __future__ import annotations
