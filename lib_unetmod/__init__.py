@@ -29,6 +29,7 @@ from .methods.speed.encoder_reuse import EncoderReuse
 from .methods.speed.guidance_interval import GuidanceInterval
 from .methods.speed.hyper_tile import HyperTile
 from .methods.speed.skip_blocks import SkipBlocks
+from .methods.speed.step_forecast import StepForecast
 from .methods.speed.token_downsampling import TokenDownsampling
 from .methods.speed.token_merging import TokenMerging
 
@@ -50,6 +51,7 @@ __all__ = [
     "Run",
     "ScaleCrafter",
     "SkipBlocks",
+    "StepForecast",
     "TokenDownsampling",
     "TokenMerging",
     "UNetMap",

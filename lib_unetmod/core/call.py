@@ -163,6 +163,9 @@ class HostCall:
         last_pass: whether what this pass draws is the picture, and not what another pass begins with.
         seed: the picture's, from which methods that draw at random take their generators.
         denoising: the pass's denoising strength, None where it is not known.
+        evaluations: how many evaluations the pass makes, None where it is not known.
+        sampler: the pass's sampler, as A1111 calls it ("DPM++ 2M"); empty where it is not known.
+        schedule: how its noise levels are spaced: "uniform", "karras", "exponential", "trailing"; empty where not known.
     """
 
     guidance: Guidance | None = None
@@ -171,3 +174,6 @@ class HostCall:
     last_pass: bool = True
     seed: int = 0
     denoising: float | None = None
+    evaluations: int | None = None
+    sampler: str = ""
+    schedule: str = ""

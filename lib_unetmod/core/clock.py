@@ -70,6 +70,10 @@ class Traversal:
 class Clock:
     """Counts evaluations, the calls of the U-Net in each and the traversals, and knows the progress of the current one.
 
+    Attributes:
+        evaluation: number of the current evaluation, from 0, in all passes; -1 before the first.
+        evaluations: how many the current pass makes, None where the host has not said.
+
     A host that knows when its sampler calls the denoiser says so with `new_evaluation`; from then on only it begins
     evaluations. Without such a host a change of timestep begins one.
     """
@@ -77,10 +81,21 @@ class Clock:
     def __init__(self, timesteps: int = 1000) -> None:
         self.last_timestep = timesteps - 1
         self.evaluation = -1
+        self.evaluations: int | None = None
+        self._before_pass = -1
         self.traversal = Traversal()
         self._given: Tensor | float | None = None
         self._call = -1
         self._announced = False
+
+    @property
+    def evaluation_of_pass(self) -> int:
+        """Number of the current evaluation in its pass, from 0."""
+        return self.evaluation - self._before_pass - 1
+
+    def begin_pass(self, evaluations: int | None) -> None:
+        """The next evaluation is the first of a pass, which makes this many; None where nobody knows how many."""
+        self._before_pass, self.evaluations = self.evaluation, evaluations
 
     @property
     def given(self) -> Tensor | float | None:

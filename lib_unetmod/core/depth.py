@@ -17,6 +17,8 @@ class Depth(IntEnum):
     CLOCK = auto()
     #: Rows that are left out are left out for everybody: all others see the rows that are computed.
     ROWS = auto()
+    #: Steps that are not run, whoever acts in the others.
+    FORECAST = auto()
     #: Knows which rows are left, and colours the latent before anything resizes it.
     COLOR = auto()
     #: Maps are resized outside of what keeps them, so that caches keep small maps and are told of every change of size.

@@ -68,7 +68,7 @@ class Run:
         self.notes: list[str] = []
         self.vae = vae
         self.call = call
-        self.begin_pass(call.pass_name)
+        self.begin_pass(call.pass_name, call.evaluations)
         self.first_size: Size | None = None
         self.left_out: PerTraversal[Rows | None] = PerTraversal(self.clock, lambda: None)
         self._resolved: PerTraversal[dict[Config, Config]] = PerTraversal(self.clock, dict)
@@ -153,19 +153,29 @@ class Run:
         """Take in what a host says of its next calls, which pass they belong to among it."""
         self.begin_pass(call.pass_name)
         self.call = call
+        self.clock.evaluations = call.evaluations
 
-    def begin_pass(self, pass_name: str) -> None:
-        """Say which pass the next traversals belong to: "first", "hires" or "img2img"."""
+    def begin_pass(self, pass_name: str, evaluations: int | None = None) -> None:
+        """Say which pass the next traversals belong to: "first", "hires" or "img2img".
+
+        Args:
+            evaluations: how many the pass makes; its first one is the next then.
+        """
         if pass_name not in PASSES:
             raise ConfigError(f"pass_name is {pass_name!r}; it takes {' or '.join(PASSES)}.")
+        if evaluations is not None and (type(evaluations) is not int or evaluations < 1):
+            raise ConfigError(f"evaluations is {shortened(evaluations)}; it takes a whole number from 1, or None.")
         if pass_name != self.call.pass_name:
             self.end_pass()
-        self.call = replace(self.call, pass_name=pass_name)
+        if evaluations is not None:
+            self.clock.begin_pass(evaluations)
+        self.call = replace(self.call, pass_name=pass_name, evaluations=self.clock.evaluations)
 
     def end_pass(self) -> None:
         """Let go of all that is kept for further evaluations: the pass's last one is done, and decoding may follow."""
         self._ledger.clear()
         self.clock.end_traversals()
+        self.clock.begin_pass(None)
         self._called = UNetCall()
         self._readers.pass_begins()
 
@@ -174,6 +184,11 @@ class Run:
         self.clock.new_evaluation()
 
     # For methods.
+
+    @property
+    def called_with(self) -> UNetCall:
+        """The host's current call of the U-Net."""
+        return self._called
 
     def resolved(self, config: C) -> C:
         """`config` with everything decided that it leaves to the U-Net and to the current traversal's size."""
@@ -464,6 +479,7 @@ def modified(
     trained_size: int | None = None,
     call: HostCall | None = None,
     keep_bytes: int | None = None,
+    evaluations: int | None = None,
 ) -> Run:
     """Modify `unet` inside a `with` statement.
 
@@ -478,12 +494,13 @@ def modified(
         call: what a host says of its calls, in place of `pass_name` and `seed`.
         keep_bytes: the most that methods may keep from one evaluation to the next, all together; None for a quarter of what
             is free on the device. What there is no room for runs in full, which is noted.
+        evaluations: how many evaluations the first pass makes, where that is known: for methods that go by a plan.
 
     Raises:
         UnsupportedUNet: for a module that is no such U-Net.
         ConfigError: for settings that cannot be used, naming the one to change; the U-Net is untouched then.
     """
-    call = call or HostCall(pass_name=pass_name, seed=seed)
+    call = call or HostCall(pass_name=pass_name, seed=seed, evaluations=evaluations)
     if keep_bytes is not None and (type(keep_bytes) is not int or keep_bytes < 0):
         raise ConfigError(f"keep_bytes is {shortened(keep_bytes)}; it takes a whole number from 0, or None.")
     return Run(unet, list(configs), call, timesteps, vae, trained_size, keep_bytes)

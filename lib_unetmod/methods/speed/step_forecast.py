@@ -1,0 +1,250 @@
+"""Skip whole U-Net runs on a measured plan: half of the time at about the look of all steps, also with DPM++ 2M and Euler a.
+
+Of the sampler's steps some run no layer. In these the answer is made of what the U-Net answered before: by default the clean
+latent that it meant is kept (x0 reuse), or the noise is continued as a polynomial over the noise level. What decides is in
+which steps that is done: plans were searched on the final picture for each sampler and schedule, as BudCache (2026, "Budget-
+Constrained Caching for Diffusion Models", arXiv 2606.13496, section 3) does for transformers, and are kept with the method
+(`step_plans.json`).
+
+Costs: one latent for each row, up to five with the polynomials; a few small operations in a step that is not run. Saves: the
+whole of each such step. Changes: fine detail; compared with a picture of as few steps, composition and detail stay.
+
+The first step always runs, and so does one in which something else changed: the prompt, the rows, the size, what another
+method does, whether ControlNet takes part, and a step back to more noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from ...core.config import Config
+from ...core.depth import Depth
+from ...core.edits import Change, before, instead
+from ...core.expected import zeros_of
+from ...core.knobs import ConfigError, knob
+from ...core.noise import sigma_at
+from ...core.patching import Edit
+from ...core.registry import method
+from ...core.run import Run
+from ...core.state import PerPass, PerTraversal
+from ...core.unet_call import UNetCall
+from ...core.unet_map import Block, UNetMap
+from ...core.upcoming_picture import Idle, UpcomingPass
+from ...parts.blocks.skipped_span import replaced
+from ...parts.caching.plan import FULL, StepPlan, even
+from ...parts.caching.step_predictors import STEP_PREDICTORS, StepPredictor
+from .step_plans import shipped_plan
+
+_PREDICTED = "P"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepForecast(Config):
+    """Which steps are not run, and what answers in them."""
+
+    short = "Step forecast"
+
+    speed: float = knob(
+        2.0,
+        "Speed-up",
+        "How many times fewer steps run: 2 = half of the time. Higher is faster and less exact.",
+        low=1,
+        high=4,
+        step=0.1,
+        when="not interval",
+    )
+    interval: int = knob(
+        0,
+        "Interval",
+        "Runs every this many steps, evenly spread; 0 = those that were measured best for Speed-up.",
+        low=0,
+        high=10,
+        step=1,
+        rarely=True,
+    )
+    last_full: int = knob(
+        -1,
+        "Full runs last",
+        "Number of last steps that always run: -1 = by the schedule type (1 where the last step is a large one).",
+        low=-1,
+        high=20,
+        step=1,
+        rarely=True,
+    )
+    predictor: str = knob(
+        "x0",
+        "Prediction",
+        "What answers in skipped steps: x0 = the last picture the model meant, the others continue the noise's course.",
+        choices=tuple(STEP_PREDICTORS),
+        rarely=True,
+    )
+    plan: str = knob(
+        "",
+        "Plan",
+        "One letter a step, F = full run, P = skipped, as FPFPFFPP; empty = by Speed-up. Other lengths are stretched.",
+        rarely=True,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "plan", self.plan.strip().upper())
+        if self.plan:
+            try:
+                StepPlan(self.plan)
+            except ConfigError as error:
+                raise ConfigError(f"StepForecast: {error}") from None
+
+    def changes_nothing(self) -> bool:
+        if self.plan:
+            return _PREDICTED not in self.plan
+        return self.interval == 1 or (self.interval == 0 and self.speed == 1)
+
+    def details(self) -> str:
+        return self.plan or (f"every {self.interval}" if self.interval else f"{self.speed:g}x")
+
+    def idle_at(self, reached: tuple[float, ...] | None, one: UpcomingPass, unet: UNetMap | None) -> Idle | None:
+        if one.evaluations is None or _PREDICTED in self.plan_of(one.sampler, "", len(one.evaluations)).letters:
+            return None
+        steps = f"{one.steps} step{'s' * (one.steps != 1)}"
+        return Idle(f"at {one.steps} steps", f"{self.short} skips none of {steps}. Use more sampling steps.")
+
+    def plan_of(self, sampler: str, schedule: str, evaluations: int | None) -> StepPlan:
+        """The plan of a pass, as long as it has evaluations where that is known."""
+        if self.plan:
+            plan = StepPlan(self.plan)
+            return plan if evaluations is None else plan.stretched(evaluations)
+        if self.interval:
+            plan = even(evaluations or 10 * self.interval, 1 / self.interval)
+        else:
+            plan = shipped_plan(sampler, schedule, evaluations, self.speed)
+        # A schedule that ends far above no noise leaves its last step much to do.
+        last = int(schedule == "trailing") if self.last_full < 0 else self.last_full
+        return StepPlan(plan.letters[: len(plan) - last] + FULL * min(last, len(plan)))
+
+
+@dataclass(eq=False)
+class _Memory:
+    """What one stream keeps of the evaluations that ran.
+
+    Attributes:
+        predictor: with their answers.
+        ready: whether the last one that was to run did so to its end.
+        progress: of the last evaluation.
+        controlled: whether residuals of a ControlNet came with the last one that ran, where the host says so.
+        context: (B, L, D), the prompts' embeddings of that one.
+        dtype: of its answer.
+        channels: of its answer.
+    """
+
+    predictor: StepPredictor
+    ready: bool = False
+    progress: float = 0.0
+    controlled: bool = False
+    context: Tensor | None = None
+    dtype: torch.dtype = torch.float32
+    channels: int = 4
+
+    def goes_on(self, call: UNetCall, progress: float) -> bool:
+        """Whether nothing else has changed since the last evaluation than the latent, on its way to less noise."""
+        same = self.ready and progress >= self.progress and self.controlled == _is_controlled(call)
+        return same and _equal(call.context, self.context)
+
+    def runs(self, call: UNetCall) -> None:
+        """Nothing can be predicted until `keep` has the answer."""
+        context = call.context
+        self.ready, self.controlled = False, _is_controlled(call)
+        self.context = context.clone() if isinstance(context, Tensor) else None
+
+    def keep(self, x: Tensor, answer: Tensor, sigma: float, prediction: str) -> None:
+        self.ready, self.dtype, self.channels = True, answer.dtype, answer.shape[1]
+        self.predictor.keep(self._latent(x), answer.float(), sigma, prediction)
+
+    def predict(self, x: Tensor, sigma: float, prediction: str) -> Tensor:
+        return self.predictor.predict(self._latent(x), sigma, prediction).to(self.dtype)
+
+    def _latent(self, x: Tensor) -> Tensor:
+        """The latent alone: behind it inpainting models are given a mask and a picture."""
+        return x[:, : self.channels].float()
+
+    def tensors(self) -> Iterator[Tensor]:
+        yield from self.predictor.tensors()
+        if self.context is not None:
+            yield self.context
+
+
+def _is_controlled(call: UNetCall) -> bool:
+    return call.kwargs.get("control") is not None
+
+
+def _equal(a: Tensor | None, b: Tensor | None) -> bool:
+    return a is b or (isinstance(a, Tensor) and isinstance(b, Tensor) and torch.equal(a, b))
+
+
+@dataclass(frozen=True, eq=False)
+class _Decision:
+    """Whether a traversal is predicted, or kept for those that are; `x` is what the host calls the U-Net with."""
+
+    memory: _Memory
+    x: Tensor
+    predicts: bool
+
+
+@method(StepForecast, title="Step forecast", benefit="2x faster, small changes", at=Depth.FORECAST, keeps_maps=False)
+def step_forecast(config: StepForecast, unet: UNetMap, run: Run) -> Iterator[Edit]:
+    """Every block answers zeros at once in a step that is not run, and the last layers what is predicted."""
+    if unet.out is None:
+        raise ConfigError("Step forecast is not for this U-Net, which does not end in layers of its own; switch it off.")
+    memories = run.per_stream(lambda: _Memory(STEP_PREDICTORS[config.predictor]()), _Memory.tensors)
+    decided: PerTraversal[_Decision | None] = run.per_traversal(lambda: None)
+    plan: PerPass[StepPlan] = run.per_pass(lambda: _plan_of(config, run))
+
+    def decide(x: Tensor) -> Tensor:
+        memory, call = memories.get(), run.called_with
+        if memory is not None and call.x is not None:
+            progress = run.clock.progress
+            predicts = memory.goes_on(call, progress) and plan.get().at(run.clock) == _PREDICTED
+            memory.progress = progress
+            if not predicts:
+                memory.runs(call)
+            decided.set(_Decision(memory, call.x, predicts))
+        return x
+
+    def predicts() -> bool:
+        decision = decided.get()
+        return decision is not None and decision.predicts
+
+    def answer(layers: Change, h: Tensor) -> Tensor:
+        decision = decided.take()
+        if decision is None:
+            return layers(h)
+        memory, x, sigma = decision.memory, decision.x, sigma_at(run.clock.progress)
+        if decision.predicts:
+            return memory.predict(x, sigma, run.prediction)
+        out = layers(h)
+        memory.keep(x, out, sigma, run.prediction)
+        memories.count()
+        return out
+
+    yield before(unet.input_blocks[0].layers[0].module, decide)
+    for block in unet.blocks:
+        yield from replaced(block, partial(_zeros, block, run), when=predicts)
+    yield instead(unet.out, answer)
+
+
+def _plan_of(config: StepForecast, run: Run) -> StepPlan:
+    evaluations, call = run.clock.evaluations, run.call
+    plan = config.plan_of(call.sampler, call.schedule, evaluations)
+    if evaluations is None:
+        run.note("Step forecast: how many steps come is not known here, so the plan follows the noise level.")
+    elif config.plan and len(config.plan) != evaluations:
+        run.note(f"Step forecast: the plan for {len(config.plan)} steps was stretched to {evaluations}: {plan.letters}.")
+    return plan
+
+
+def _zeros(block: Block, run: Run, x: Tensor) -> Tensor:
+    return zeros_of(block, x, run.traversal.latent_size)

@@ -1,0 +1,92 @@
+"""Plans: which evaluations of a pass run in full and what answers in the others, as a text of one letter an evaluation.
+
+F runs in full, D keeps the deep blocks (DeepCache), E the encoder (Faster Diffusion), P is predicted whole (Step forecast).
+When an evaluation is left out matters more than how (`docs/speed.md`), so plans are searched and kept. A method answers
+in the evaluations of its own letter and lets the others run, so that one text may serve several methods at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from ...core.clock import Clock
+from ...core.knobs import ConfigError, shortened
+
+FULL = "F"
+LETTERS = "FDEP"
+#: Of letters: more evaluations than any sampler makes.
+_LONGEST = 1000
+#: Of shares of a plan, which are added up.
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """One plan, for as many evaluations as it has letters, and by stretching for any other number.
+
+    Raises:
+        ConfigError: where the letters are none of a plan or do not begin with F.
+    """
+
+    letters: str
+
+    def __post_init__(self) -> None:
+        if len(self.letters) > _LONGEST or not set(self.letters) <= set(LETTERS):
+            raise ConfigError(f"plan is {shortened(self.letters)}; it takes the letters {', '.join(LETTERS)}, at most 1000.")
+        if not self.letters.startswith(FULL):
+            raise ConfigError(f"plan is {shortened(self.letters)}; it must begin with F, because nothing is kept before.")
+
+    def __len__(self) -> int:
+        return len(self.letters)
+
+    @property
+    def cost(self) -> float:
+        """Share of evaluations that run in full."""
+        return self.letters.count(FULL) / len(self.letters)
+
+    def stretched(self, evaluations: int) -> StepPlan:
+        """The plan for another number of evaluations, with as large a share of full ones, spread as here."""
+        return self if evaluations == len(self) else StepPlan(_stretched(self.letters, evaluations))
+
+    def at(self, clock: Clock) -> str:
+        """The letter of the current evaluation: by its number, or by the progress where nobody knows how many there are."""
+        if clock.evaluations is None:
+            return self.letters[min(int(clock.progress * len(self)), len(self) - 1)]
+        number = clock.evaluation_of_pass
+        return self.stretched(clock.evaluations).letters[number] if number < clock.evaluations else FULL
+
+
+@lru_cache(maxsize=64)
+def _stretched(letters: str, evaluations: int) -> str:
+    """As many full ones for their number, each at the place that the plan's own line from full to full has for it."""
+    scale = evaluations / len(letters)
+    own = [index for index, letter in enumerate(letters) if letter == FULL]
+    fulls = max(round(len(own) * scale), 1)
+    places = np.interp(np.arange(fulls) * len(own) / fulls, np.arange(len(own) + 1), [*own, len(letters)]) * scale
+    chosen: list[int] = []
+    for number, place in enumerate(places):
+        least = chosen[-1] + 1 if chosen else 0
+        chosen.append(min(max(int(place + _ROUNDING), least), evaluations - fulls + number))
+    other = next((letter for letter in letters if letter != FULL), FULL)
+    there = (letters[int((index + 0.5) / scale)] for index in range(evaluations))
+    return "".join(FULL if index in chosen else other if letter == FULL else letter for index, letter in enumerate(there))
+
+
+def even(evaluations: int, cost: float, letter: str = "P") -> StepPlan:
+    """Full evaluations evenly spread, the first among them; `cost` is their share, 0 to 1."""
+    fulls = max(round(cost * evaluations), 1)
+    begins = {math.ceil(index * evaluations / fulls - _ROUNDING) for index in range(fulls)}
+    return StepPlan("".join(FULL if index in begins else letter for index in range(evaluations)))
+
+
+def swapped(plan: StepPlan, places: Sequence[int]) -> StepPlan:
+    """The plan with the letters at two places exchanged."""
+    letters = list(plan.letters)
+    first, second = places
+    letters[first], letters[second] = letters[second], letters[first]
+    return StepPlan("".join(letters))
