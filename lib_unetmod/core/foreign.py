@@ -23,6 +23,8 @@ _HOSTS = ("modules", "modules_forge", "backend", "ldm", "ldm_patched", "sgm", "t
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 #: Of the forks' options the functions that they call between layers, where batches are whole.
 _BETWEEN_LAYERS = "block_patch"
+#: Extensions that come with a host and stay inside layers once they were on, but treat every row alike.
+_ROW_BY_ROW = ("hypertile",)
 
 
 def inside_layers(unet: UNetMap, options: Mapping[str, Any] | None = None) -> list[str]:
@@ -44,12 +46,26 @@ def replaced_attentions(options: Mapping[str, Any] | None) -> dict[str, dict[tup
     return {kind: {place: name_of(each) for place, each in places.items()} for kind, places in replaced.items() if places}
 
 
+def empty_reference_banks(unet: UNetMap) -> None:
+    """Take from transformer blocks what a pass of ControlNet's reference wrote there.
+
+    A block empties its bank when it runs. One that a method left out would read it in the next picture.
+    """
+    for module, _ in unet.insides:
+        for name in ("bank", "style_cfgs"):
+            if vars(module).get(name):
+                setattr(module, name, [])
+
+
 def _of_modules(unet: UNetMap) -> Iterator[Callable]:
+    for cls in {type(module) for module in unet.unet.modules()}:
+        yield from _replaced_in(cls)
     controlled = "_original_forward" in vars(unet.unet)  # ControlNet stands in for the U-Net's own forward now
     for module, is_layer in unet.insides:
         own = vars(module)
-        if "_forward" in own and ("_original_inner_forward_cn_hijack" not in own or controlled):
-            yield from _unless_its_own(module, "_forward", own["_forward"])
+        inner, of_controlnet = own.get("_forward"), "_original_inner_forward_cn_hijack" in own
+        if inner is not None and (controlled or not of_controlnet or _aligns_styles(inner)):
+            yield from _unless_its_own(module, "_forward", inner)
         if is_layer:
             # What stands around our edits, and hooks, sees the whole batch.
             yield from _unless_its_own(module, "forward", under_ours(module))
@@ -64,6 +80,24 @@ def _unless_its_own(module: nn.Module, name: str, function: Callable | None) -> 
     """`function`, but not the class's own written on the instance, as some leave it behind."""
     if function is not None and getattr(function, "__func__", None) is not getattr(type(module), name, None):
         yield function
+
+
+def _replaced_in(cls: type[nn.Module]) -> Iterator[Callable]:
+    """The forward of a class, where it was written elsewhere than the class.
+
+    Not of torch's classes: extensions replace theirs to add to weights (Lora), which is the same for every row.
+    """
+    owner = next(each for each in cls.__mro__ if "forward" in vars(each))
+    function = vars(owner)["forward"]
+    if not owner.__module__.startswith("torch.") and _module_of(function) != owner.__module__:
+        yield function
+
+
+def _aligns_styles(function: Callable) -> bool:
+    """Whether this is ControlNet's StyleAlign, which what it leaves behind goes on with after its picture."""
+    outer = [cell.cell_contents for cell in getattr(_code_of(function), "__closure__", None) or ()]
+    machines = [getattr(each, "attention_auto_machine", None) for each in outer]
+    return any(getattr(machine, "name", "") == "StyleAlign" for machine in machines)
 
 
 def _of_options(options: Mapping[str, Any]) -> Iterator[Callable]:
@@ -95,8 +129,9 @@ def _extension(function: Any) -> str | None:
 
 
 def is_the_hosts(function: Any) -> bool:
-    """Whether a function is of a host, or of what hosts are made of, and not of an extension."""
-    return _module_of(function).partition(".")[0] in _HOSTS and _extension(function) is None
+    """Whether a function is of a host, or of what hosts are made of, and treats every row alike."""
+    extension = _extension(function)
+    return extension in _ROW_BY_ROW or (extension is None and _module_of(function).partition(".")[0] in _HOSTS)
 
 
 def name_of(function: Any) -> str:

@@ -18,17 +18,23 @@ from torch import Tensor, nn
 from .expected import zeros_of
 from .patching import Edit
 from .size import Size, size_of
-from .unet_map import Block, UNetMap
+from .unet_map import Block, Layer, UNetMap
 
 log = logging.getLogger(__name__)
+
+
+class LayerBypassed(RuntimeError):
+    """A part of a layer was called and the layer was not, so that what stands around the layer did not act."""
 
 
 class Failure:
     """An exception, without the tensors that its frames hold."""
 
     def __init__(self, error: Exception) -> None:
-        self.kind = type(error).__name__
-        self.where = getattr(error, "unetmod_method", "")
+        where = getattr(error, "unetmod_method", "")
+        self.reason = f"An error{f' in {where}' if where else ''} ({type(error).__name__})"
+        if isinstance(error, LayerBypassed):
+            self.reason = "Another extension, which runs the U-Net in a way of its own,"
         self.text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
         traceback.clear_frames(error.__traceback__)
 
@@ -46,6 +52,7 @@ class Rescue:
         self._call_plainly = call_plainly
         self._stand_aside = stand_aside
         self._failure: Failure | None = None
+        self._inside: nn.Module | None = None
         self._latent_size: Size = (0, 0)
         self._watches = True  # until it had to stand aside once
 
@@ -59,15 +66,27 @@ class Rescue:
             inner = (module for layer in block.layers for module in layer.module.modules())
             if block is first or any(module in edited for module in inner):
                 for layer in block.layers:
-                    yield Edit(layer.module, partial(self._run, block, layer is first.layers[0]))
+                    yield Edit(layer.module, partial(self._run, block, layer, layer is first.layers[0]))
+                    # Walks of other extensions' own resize a map in an Upsample's place and call its convolution alone.
+                    if layer.kind == "up" and layer.module in edited and hasattr(layer.module, "conv"):
+                        yield Edit(layer.module.conv, partial(self._part, layer))
 
-    def _run(self, block: Block, begins: bool, call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def _run(
+        self, block: Block, layer: Layer, begins: bool, call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any
+    ) -> Tensor:
         if not self._watches:
             return call(x, *args, **kwargs)
         if begins:
             self._failure, self._latent_size = None, size_of(x)
+        self._inside = layer.module
         out = None if self._failure else self._tried(call, x, *args, **kwargs)
+        self._inside = None
         return zeros_of(block, x, self._latent_size) if out is None else out
+
+    def _part(self, layer: Layer, call: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        if self._watches and self._inside is not layer.module and not self._failure:
+            self._failure = Failure(LayerBypassed(f"{layer.name}.conv was called, and {layer.name} was not"))
+        return call(*args, **kwargs)
 
     def _tried(self, call: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor | None:
         """What a layer answers; None where it fails."""

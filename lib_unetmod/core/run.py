@@ -22,7 +22,7 @@ from .composition import in_order
 from .config import Config
 from .depth import Depth
 from .edits import DecoderEdit
-from .foreign import inside_layers, replaced_attentions
+from .foreign import empty_reference_banks, inside_layers, replaced_attentions
 from .knobs import ConfigError, shortened
 from .patching import Edit, Installed, watch_calls, what_is_on
 from .registry import method_of
@@ -174,6 +174,7 @@ class Run:
     def end_pass(self) -> None:
         """Let go of all that is kept for further evaluations: the pass's last one is done, and decoding may follow."""
         self._ledger.clear()
+        empty_reference_banks(self.map)
         self.clock.end_traversals()
         self.clock.begin_pass(None)
         self._called = UNetCall()
@@ -408,10 +409,8 @@ class Run:
             raise
 
     def _stand_aside(self, failure: Failure) -> None:
-        where = f" in {failure.where}" if failure.where else ""
         self.note(
-            f"An error{where} ({failure.kind}) stopped all methods: the rest of this image is drawn without them. The "
-            "console shows more."
+            f"{failure.reason} stopped all methods: the rest of this image is drawn without them. The console shows more."
         )
 
     def _traversal_begins(self, call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:

@@ -241,12 +241,19 @@ def _refuse_other_models(unet: object) -> None:
 def _layers(name: str, block: nn.Module) -> tuple[Layer, ...]:
     def numbered() -> Iterator[Layer]:
         seen: dict[str, int] = {}
-        for module in block:
+        for module in _sequence_in(block):
             kind = _kind(module)
             number = seen[kind] = seen.get(kind, -1) + 1
             yield Layer(f"{name}.{kind}" if number == 0 else f"{name}.{kind}.{number}", kind, module)
 
     return tuple(numbered())
+
+
+def _sequence_in(block: nn.Module) -> nn.Module:
+    """The block's layers; Kohya hires.fix of another extension puts a module around them that is none."""
+    if isinstance(block, (nn.Sequential, nn.ModuleList)):
+        return block
+    return next((inner for inner in block.modules() if isinstance(inner, nn.Sequential)), block)
 
 
 def _kind(module: nn.Module) -> str:
@@ -275,7 +282,7 @@ def _out_channels(layers: tuple[Layer, ...], default: int) -> int:
 
 
 def _channels_of_latent(unet: nn.Module) -> int:
-    first = next(iter(unet.input_blocks[0]))
+    first = next(iter(_sequence_in(unet.input_blocks[0])))
     channels = getattr(first, "in_channels", None)
     if channels is None:
         raise UnsupportedUNet(f"{type(unet).__name__} does not begin with a convolution, so its width is unknown.")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
-from types import MethodType
+from types import MethodType, SimpleNamespace
 
 import pytest
+import torch
 from unets import fresh
 
 from lib_unetmod import SkipBlocks, inspect_unet, modified
@@ -112,3 +113,29 @@ def test_names_are_those_of_folders_and_files():
     assert name_of(by_extension) == name_of(functools.partial(by_extension, 1)) == "sd_forge_sag"
     assert name_of(functools.wraps(name_of)(by_extension)) == "sd_forge_sag"
     assert name_of(Called()) == "test_foreign" and name_of(len) == "another extension"
+
+
+def test_the_webuis_own_hypertile_treats_rows_alike(unet):
+    attention(unet, "attn1").forward = written_in("/webui/extensions-builtin/hypertile/hypertile.py")
+    assert inside_layers(inspect_unet(unet)) == []
+
+
+def test_a_class_whose_forward_was_replaced_is_named_but_for_torchs_own(unet, monkeypatch):
+    monkeypatch.setattr(torch.nn.Linear, "forward", written_in("/webui/extensions-builtin/Lora/networks.py"))
+    assert inside_layers(inspect_unet(unet)) == []
+    block = inspect_unet(unet).middle_block.layers[0].module
+    monkeypatch.setattr(type(block), "forward", written_in("/webui/extensions/sd-webui-animatediff/motion.py"))
+    assert inside_layers(inspect_unet(unet)) == ["sd-webui-animatediff"]
+
+
+def test_style_align_goes_on_after_its_picture(unet):
+    def left_behind(machine):
+        outer = SimpleNamespace(attention_auto_machine=SimpleNamespace(name=machine))
+        return lambda self, x: outer
+
+    inner = inspect_unet(unet).middle_block.transformer_blocks[0].module
+    inner._original_inner_forward_cn_hijack = inner._forward
+    inner._forward = MethodType(left_behind("Read"), inner)
+    assert inside_layers(inspect_unet(unet)) == []
+    inner._forward = MethodType(left_behind("StyleAlign"), inner)
+    assert inside_layers(inspect_unet(unet)) == ["test_foreign"]

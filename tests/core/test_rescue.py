@@ -144,3 +144,31 @@ def test_who_asks_to_stop_is_heard(failing, error):
     with pytest.raises(error):
         evaluated(unet, [failing("mid", error)], call, steps)
     assert snapshot(unet) == before
+
+
+def test_another_walk_that_calls_an_upsamples_convolution_alone_stops_what_stands_around_the_layer():
+    unet, plain, step = fresh("sd1"), fresh("sd1"), inputs("sd1")
+    upsample = next(layer.module for block in inspect_unet(unet).output_blocks for layer in block.of_kind("up"))
+    under = type(upsample).forward
+
+    def by_its_parts(module, x, *args, **kwargs):
+        if module is not upsample:
+            return under(module, x, *args, **kwargs)
+        return upsample.conv(torch.nn.functional.interpolate(x, (4, 4)))
+
+    def walked(step):
+        # As a walk of its own, which goes around the layer's forward and with it around everything that stands there.
+        kept = vars(upsample).get("forward")
+        upsample.forward = lambda x, *args, **kwargs: by_its_parts(upsample, x)
+        try:
+            return call(unet, step)
+        finally:
+            upsample.forward = kept
+
+    with modified(unet, [SHRUNKEN]) as run:
+        out = walked(step)
+    assert torch.equal(out, call(plain, step))
+    assert run.notes == [
+        "Another extension, which runs the U-Net in a way of its own, stopped all methods: the rest of this image is drawn "
+        "without them. The console shows more."
+    ]

@@ -108,4 +108,6 @@ class HypertileLeft(Neighbour):
         def wrapper(*args: Any, **kwargs: Any) -> Tensor:
             return kept(*args, **kwargs)
 
+        # Who stands there is told by the file in which a function was written.
+        wrapper.__code__ = wrapper.__code__.replace(co_filename="/webui/extensions-builtin/hypertile/hypertile.py")
         return wrapper

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from enum import Enum
 from types import MethodType
 from typing import Any
 
@@ -57,6 +58,14 @@ def attn_forward_hacked(self: nn.Module, x: Tensor, context: Tensor | None = Non
     return self.to_out(out)
 
 
+class AutoMachine(Enum):
+    """What the extension's hold on transformer blocks does when they run."""
+
+    Read = "Read"
+    Write = "Write"
+    StyleAlign = "StyleAlign"
+
+
 @neighbour("reference")
 class Reference(Neighbour):
     """reference_only: a pass over another picture writes tokens, which the self-attentions read in the next one.
@@ -67,16 +76,17 @@ class Reference(Neighbour):
     leaves = True
     rows_by_place = True
     writes = ("bank", "mean_bank", "var_bank", "style_cfgs")
-    machine = "reference"
+    begins_as = AutoMachine.Read
+    has_a_pass = True
 
     def put_on(self, unet: nn.Module) -> None:
-        self.machine = type(self).machine
+        self.attention_auto_machine = self.begins_as
         hook = _ControlNet(unet, self)
         self._undo.append(hook.restore)
         for block in transformers(unet):
             if not hasattr(block, "_original_inner_forward_cn_hijack"):
                 block._original_inner_forward_cn_hijack = block._forward
-            block._forward = functools.partial(self.hacked_basic_transformer_inner_forward, block)
+            block._forward = MethodType(self.of_this_picture(), block)
             block.bank = []
         last = len(unet.output_blocks)
         for block in (unet.middle_block, *unet.input_blocks[4:6], *unet.output_blocks[: last - 4]):
@@ -85,19 +95,28 @@ class Reference(Neighbour):
             block.forward = functools.partial(self.hacked_group_norm_forward, block)
             block.mean_bank, block.var_bank, block.style_cfgs = [], [], []
 
+    def of_this_picture(self) -> Callable[..., Tensor]:
+        """A transformer block's forward with the picture's settings in its closure, where the extension has them too."""
+        outer = self
+
+        def hacked_basic_transformer_inner_forward(block: nn.Module, x: Tensor, context: Tensor | None = None) -> Tensor:
+            return outer.transformer_block(block, x, context)
+
+        return hacked_basic_transformer_inner_forward
+
     def hacked_group_norm_forward(self, block: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
         x = block.original_forward_cn_hijack(*args, **kwargs)
         block.mean_bank, block.var_bank, block.style_cfgs = [], [], []
         return x
 
-    def hacked_basic_transformer_inner_forward(self, block: nn.Module, x: Tensor, context: Tensor | None = None) -> Tensor:
+    def transformer_block(self, block: nn.Module, x: Tensor, context: Tensor | None) -> Tensor:
         n = block.norm1(x)
         own = None
         negative = [row for row, of in enumerate(self.conditional_of) if row != of]
         positive = [row for row, of in enumerate(self.conditional_of) if row == of]
-        if self.machine == "write":
+        if self.attention_auto_machine is AutoMachine.Write:
             block.bank.append(n.clone())
-        elif self.machine == "style align" and self.strength:
+        elif self.attention_auto_machine is AutoMachine.StyleAlign and self.strength:
             own = torch.zeros_like(n)
             for rows in (negative, positive):
                 own[rows] = block.attn1(n[rows].reshape(1, -1, n.shape[2])).reshape(len(rows), *n.shape[1:])
@@ -116,7 +135,8 @@ class StyleAlign(Reference):
     """The rows of one prompt, two pictures of a batch, attend to each other's tokens."""
 
     frames = 2
-    machine = "style align"
+    begins_as = AutoMachine.StyleAlign
+    has_a_pass = False
 
 
 class _ControlNet(ControlNetHook):
@@ -125,20 +145,16 @@ class _ControlNet(ControlNetHook):
     def __init__(self, unet: nn.Module, neighbour: Neighbour) -> None:
         super().__init__(unet)
         self.neighbour = neighbour
-        self.reference = getattr(neighbour, "machine", "") == "reference"
+        self.in_the_pass = False
 
     def forward(self, x: Tensor, timesteps=None, context=None, y=None, control=None, **kwargs: Any) -> Tensor:
         neighbour = self.neighbour
-        if self.reference:
+        if neighbour.has_a_pass:
             labels = {} if y is None else {"y": y}
-            neighbour.machine, pictured = "write", noise(*x.shape, seed=7)
+            neighbour.attention_auto_machine, pictured = AutoMachine.Write, noise(*x.shape, seed=7)
             self.original_forward(x=pictured, timesteps=timesteps, context=context, **labels)
-            neighbour.machine = "read"
-            self.reference = False  # the pass is done here
-        try:
-            return super().forward(x, timesteps, context, y, control, **kwargs)
-        finally:
-            self.reference = getattr(neighbour, "machine", "") == "read"
+            neighbour.attention_auto_machine = AutoMachine.Read
+        return super().forward(x, timesteps, context, y, control, **kwargs)
 
 
 class Left(Neighbour):

@@ -298,6 +298,8 @@ def _as_seen(factors: Factors, size: Size, latent: Size, level: int) -> Factors:
 
     def on_axis(factor: float, side: int, whole: int) -> float:
         own = convolved_size((whole, whole), (2 ** (level - 1), 2 ** (level - 1)))[0]
+        if side == 1:
+            return 1.0  # a single cell has no neighbours to look at
         # Sides are rounded on the way down, so that a cell more or less tells nothing.
         return factor if side + 1 >= 0.8 * own else max(round(2 * factor * side / own) / 2, 1.0)
 

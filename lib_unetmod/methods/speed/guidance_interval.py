@@ -126,14 +126,14 @@ def guidance_interval(config: GuidanceInterval, unet: UNetMap, run: Run) -> Iter
             note(refused)
         elif joined_by:
             note(f"{joined_by} needs the negative prompt too.")
-        elif at_one and told.all_unconditional:
-            unrun.set(True)
-        elif told.rows is None or (told.reason and not at_one):
+        elif (told.reason and not at_one) or (told.rows is None and not (at_one and told.all_unconditional)):
             note(told.reason)
-        else:
+        elif run.needs_all_rows:
             note(run.needs_all_rows)
-            if not run.needs_all_rows:
-                leave_out(told.rows)
+        elif told.rows is None:
+            unrun.set(True)
+        else:
+            leave_out(told.rows)
 
     def leave_out(rows: Rows) -> None:
         run.left_out.set(rows)

@@ -336,13 +336,17 @@ class _Merging:
         return noting
 
     def _on_merged(self, call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """Run a part of the layer on merged tokens. Arguments that are `x` itself (keys, values) are merged with it."""
+        """Run a part of the layer on merged tokens.
+
+        With arguments that are `x` itself (keys) those of as many tokens are merged too: the forks can give other values.
+        """
         matching = None if kwargs.get("mask") is not None else self._matching_for(x)
         if matching is None:
             return call(x, *args, **kwargs)
         merged = matching.merge(x)
-        args = tuple(merged if given is x else given for given in args)
-        kwargs = {name: merged if given is x else given for name, given in kwargs.items()}
+        if any(given is x for given in (*args, *kwargs.values())):
+            args = tuple(_merged(given, x, merged, matching) for given in args)
+            kwargs = {name: _merged(given, x, merged, matching) for name, given in kwargs.items()}
         return matching.unmerge(call(merged, *args, **kwargs))
 
     def _matching_for(self, x: Tensor) -> Matching | None:
@@ -385,3 +389,10 @@ class _Merging:
         chosen = destinations(size, (config.stride_y, config.stride_x), generator)
         merged = config.merged_of(size)
         return match(tokens, chosen, merged) if merged > 0 else None
+
+
+def _merged(given: Any, x: Tensor, merged: Tensor, matching: Matching) -> Any:
+    """`given` with its tokens merged as those of `x` are, where it has as many; anything else as it is."""
+    if given is x:
+        return merged
+    return matching.merge(given) if isinstance(given, Tensor) and given.shape[:-1] == x.shape[:-1] else given
