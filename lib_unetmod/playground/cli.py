@@ -30,7 +30,7 @@ from ..core.config import Config
 from ..core.knobs import ConfigError, shortened
 from ..settings.selection import Selection, config_of
 from .model import CHECKPOINT, SmallModel, load
-from .samplers import SAMPLERS
+from .samplers import SAMPLERS, SCHEDULE_TYPES
 from .settings import Settings, SettingsError
 
 HOST, PORT = "127.0.0.1", 7865
@@ -101,6 +101,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=_whole, default=defaults.seed, help="-1 = random")
     parser.add_argument("--steps", type=_whole, default=defaults.steps, help="sampling steps")
     parser.add_argument("--sampler", default=defaults.sampler, help=" ".join(SAMPLERS))
+    parser.add_argument("--schedule", default=defaults.schedule, help=f"noise levels: {' '.join(SCHEDULE_TYPES)}")
     parser.add_argument("--cfg", type=float, default=defaults.cfg, help="CFG scale; 1 leaves the negative prompt out")
     parser.add_argument("--width", type=_whole, default=defaults.width, help="pixels, rounded up to a multiple of 64")
     parser.add_argument("--height", type=_whole, default=defaults.height, help="pixels, rounded up to a multiple of 64")
@@ -202,6 +203,7 @@ def _settings(options: argparse.Namespace, prompt: str) -> Settings:
         seed=options.seed,
         steps=options.steps,
         sampler=options.sampler,
+        schedule=options.schedule,
         cfg=options.cfg,
         width=options.width,
         height=options.height,

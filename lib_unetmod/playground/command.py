@@ -11,6 +11,7 @@ from ..core.config import Config, knobs
 from ..core.knobs import Knob
 from ..settings.selection import selection_of
 from .model import CHECKPOINT, SmallModel
+from .samplers import TRAILING
 from .settings import Settings
 
 #: Stand for the files that only the user has: the picture to be written, and the one that img2img begins from.
@@ -33,7 +34,8 @@ def arguments(model: SmallModel, settings: Settings, configs: Iterable[Config] =
     words = [*([] if dashed else [settings.prompt]), "-o", OUTPUT]
     if settings.negative_prompt:
         words += _option("--negative", settings.negative_prompt)
-    for name in ("seed", "steps", "sampler", "cfg", "width", "height"):
+    schedule = () if settings.schedule == TRAILING else ("schedule",)
+    for name in ("seed", "steps", "sampler", *schedule, "cfg", "width", "height"):
         words += [f"--{name}", _text(getattr(settings, name))]
     if settings.image is not None:
         words += ["--image", IMAGE, "--strength", _text(settings.strength)]

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from html import escape
 
 from .comparing import Comparison
-from .samplers import SAMPLERS
+from .samplers import SAMPLERS, schedule_type
 from .sampling import UNKNOWN_WORDS, Picture
 from .settings import Settings
 
@@ -21,7 +21,8 @@ def call(settings: Settings) -> str:
 
 def settings_line(settings: Settings) -> str:
     """`Euler, 20 steps, CFG 4, 128x128, seed 7`"""
-    words = [SAMPLERS[settings.sampler].label, _count(settings.steps, "step"), f"CFG {settings.cfg:g}"]
+    kind = schedule_type(settings.sampler, settings.schedule)
+    words = [f"{SAMPLERS[settings.sampler].label} {kind}".strip(), _count(settings.steps, "step"), f"CFG {settings.cfg:g}"]
     words += [f"{settings.width}x{settings.height}", f"seed {settings.seed}"]
     if settings.image is not None:
         words.append(f"img2img at denoising strength {settings.strength:g}")

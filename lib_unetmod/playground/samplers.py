@@ -1,18 +1,22 @@
 """The samplers: diffusers' schedulers under the WebUI's names, and which part of their steps a picture takes.
 
-All but LCM space their timesteps "trailing" (Lin et al. 2024, table 2): the first is pure noise at any number of steps, so
-that a picture of one step begins where the model was trained to begin. LCM's own spacing does the same.
+The noise levels lie "trailing" (Lin et al. 2024, table 2), which draws best with the small model: the first is pure noise at
+any number of steps, so that a picture of one step begins where the model was trained to begin. Or they are those of one of
+AUTOMATIC1111's schedule types; pictures are then k-diffusion's. LCM has a spacing of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import diffusers
 import torch
 from torch import Tensor
+
+from ..core.noise import sigma_at
+from ..core.noise_levels import LAST, SCHEDULES
 
 #: SD1's noise schedule (v1-inference.yaml); betas are linear in their square roots.
 NOISE_SCHEDULE = {
@@ -25,12 +29,21 @@ NOISE_SCHEDULE = {
 
 @dataclass(frozen=True)
 class Sampler:
-    """One sampler: its name for people, its scheduler, what that is built with, and whether it draws noise on the way."""
+    """One sampler.
+
+    Attributes:
+        label: its name for people.
+        scheduler: diffusers'.
+        options: what that is built with.
+        draws_noise: whether it draws noise on the way.
+        automatic: the schedule type that AUTOMATIC1111 takes for it; empty where it has a spacing of its own.
+    """
 
     label: str
     scheduler: type
     options: dict[str, Any] = field(default_factory=lambda: {"timestep_spacing": "trailing"})
     draws_noise: bool = False
+    automatic: str = "Uniform"
 
     def evaluations(self, steps: int) -> int:
         """Calls of the U-Net in `steps` steps: a second-order sampler makes two per step, but for the last."""
@@ -40,11 +53,36 @@ class Sampler:
 SAMPLERS: dict[str, Sampler] = {
     "euler": Sampler("Euler", diffusers.EulerDiscreteScheduler),
     "euler-a": Sampler("Euler a", diffusers.EulerAncestralDiscreteScheduler, draws_noise=True),
-    "dpm++2m": Sampler("DPM++ 2M", diffusers.DPMSolverMultistepScheduler),
+    "dpm++2m": Sampler("DPM++ 2M", diffusers.DPMSolverMultistepScheduler, automatic="Karras"),
+    "dpm++2m-sde": Sampler(
+        "DPM++ 2M SDE",
+        diffusers.DPMSolverMultistepScheduler,
+        {"timestep_spacing": "trailing", "algorithm_type": "sde-dpmsolver++"},
+        draws_noise=True,
+        automatic="Exponential",
+    ),
+    "unipc": Sampler("UniPC", diffusers.UniPCMultistepScheduler),
     "heun": Sampler("Heun", diffusers.HeunDiscreteScheduler),
     # It takes its steps out of as many as its model was distilled on, which must not be fewer.
-    "lcm": Sampler("LCM-like", diffusers.LCMScheduler, {"original_inference_steps": 100}, draws_noise=True),
+    "lcm": Sampler("LCM-like", diffusers.LCMScheduler, {"original_inference_steps": 100}, draws_noise=True, automatic=""),
 }
+
+TRAILING = "trailing"
+#: By what they are called here: AUTOMATIC1111's schedule types; "automatic" is the sampler's own, "trailing" diffusers'.
+SCHEDULE_TYPES: dict[str, str] = {
+    TRAILING: "",
+    "automatic": "Automatic",
+    "uniform": "Uniform",
+    "karras": "Karras",
+    "exponential": "Exponential",
+    "sgm-uniform": "SGM Uniform",
+}
+
+
+def schedule_type(sampler: str, schedule: str) -> str:
+    """The schedule type of AUTOMATIC1111 that `schedule`, a key of `SCHEDULE_TYPES`, is with a sampler; empty: trailing."""
+    automatic = SAMPLERS[sampler].automatic
+    return (automatic if schedule == "automatic" else SCHEDULE_TYPES[schedule]) if automatic else ""
 
 
 class Course:
@@ -55,19 +93,42 @@ class Course:
     """
 
     def __init__(
-        self, sampler: str, steps: int, steps_taken: int, prediction_type: str, device: torch.device | str = "cpu"
+        self,
+        sampler: str,
+        steps: int,
+        steps_taken: int,
+        prediction_type: str,
+        device: torch.device | str = "cpu",
+        schedule: str = TRAILING,
     ) -> None:
         self._sampler = SAMPLERS[sampler]
         self._scheduler = self._sampler.scheduler(**NOISE_SCHEDULE, prediction_type=prediction_type, **self._sampler.options)
         self._scheduler.set_timesteps(steps, device=device)
+        self._begins_with = self._scheduler.init_noise_sigma
+        if of_webui := schedule_type(sampler, schedule):
+            self._take(SCHEDULES[of_webui](steps))
         left_out = (steps - steps_taken) * self._scheduler.order
         self._scheduler.set_begin_index(left_out)
         self.timesteps: Tensor = self._scheduler.timesteps[left_out:]
 
+    def _take(self, levels: Sequence[float]) -> None:
+        """Evaluate at these, as progress, and end clean."""
+        sigmas = [sigma_at(level) for level in levels]
+        timesteps = [(1 - level) * LAST for level in levels]
+        of_order = self._scheduler.order
+        sigmas = [sigmas[0], *(sigma for sigma in sigmas[1:] for _ in range(of_order)), 0.0]
+        timesteps = [timesteps[0], *(timestep for timestep in timesteps[1:] for _ in range(of_order))]
+        known = self._scheduler.sigmas
+        self._scheduler.sigmas = torch.tensor(sigmas, dtype=known.dtype, device=known.device)
+        self._scheduler.timesteps = torch.tensor(timesteps, dtype=torch.float32, device=self._scheduler.timesteps.device)
+        # k-diffusion begins with as much noise as the first level has; some schedulers keep latents scaled as the U-Net's.
+        scaled = self._scheduler.init_noise_sigma == 1
+        self._begins_with = sigmas[0] * ((sigmas[0] ** 2 + 1) ** -0.5 if scaled else 1)
+
     def begin(self, noise: Tensor, clean: Tensor | None = None) -> Tensor:
         """The latent to begin from, as `noise` (B, 4, h, w): noise alone, or the clean latent with noise on it."""
         if clean is None:
-            return noise * self._scheduler.init_noise_sigma
+            return noise * self._begins_with
         return self._scheduler.add_noise(clean, noise, self.timesteps[:1])
 
     def run(self, latent: Tensor, denoise: Callable[[Tensor, Tensor], Tensor], generator: torch.Generator) -> Tensor:

@@ -19,7 +19,7 @@ from ..core.target import TRAINED, Target
 from ..core.unet_map import inspect_unet
 from ..core.upcoming_picture import UpcomingPass, UpcomingPicture
 from .model import SmallModel
-from .samplers import SAMPLERS, Course
+from .samplers import SAMPLERS, TRAILING, Course, schedule_type
 from .settings import Settings
 
 #: Called with the number of evaluations done and their total; what it raises ends the drawing.
@@ -79,13 +79,12 @@ def draw(model: SmallModel, settings: Settings, configs: Iterable[Config] = (), 
     evaluations = 0
 
     with watch.measure("total"):
-        course = Course(settings.sampler, settings.steps, settings.steps_taken, model.prediction_type, device=model.device)
+        course = _course(model, settings, model.device)
         with watch.measure("text_encoder"):
             context = _context(model, settings)
         trained = model.architecture.get("trained_size")
-        with modified(
-            model.unet, configs, call=_host_call(model, settings, context), vae=model.vae, trained_size=trained
-        ) as run:
+        call = _host_call(model, settings, context, len(course.timesteps))
+        with modified(model.unet, configs, call=call, vae=model.vae, trained_size=trained) as run:
             clean = None
             if settings.image is not None:
                 with watch.measure("vae"):
@@ -116,7 +115,7 @@ def draw(model: SmallModel, settings: Settings, configs: Iterable[Config] = (), 
 def upcoming(model: SmallModel, settings: Settings) -> UpcomingPicture:
     """What is known of the picture that settings, as they are used, will draw."""
     unet, trained = inspect_unet(model.unet), model.architecture.get("trained_size")
-    course = Course(settings.sampler, settings.steps, settings.steps_taken, model.prediction_type)
+    course = _course(model, settings)
     evaluations = tuple((1 - course.timesteps.double() / 999).clamp(0, 1).tolist())
     one = UpcomingPass(
         name="first" if settings.image is None else "img2img",
@@ -165,7 +164,12 @@ def _evaluate(model: SmallModel, x: Tensor, timestep: Tensor, context: Tensor, c
     return without + cfg * (with_prompt - without)
 
 
-def _host_call(model: SmallModel, settings: Settings, context: Tensor) -> HostCall:
+def _course(model: SmallModel, settings: Settings, device: torch.device | str = "cpu") -> Course:
+    kind = model.prediction_type
+    return Course(settings.sampler, settings.steps, settings.steps_taken, kind, device, settings.schedule)
+
+
+def _host_call(model: SmallModel, settings: Settings, context: Tensor, evaluations: int) -> HostCall:
     # The context's rows: without the prompt, then with it. A single row, at CFG 1, is the conditional one.
     rows = (len(context) - 1,) * len(context)
     return HostCall(
@@ -174,6 +178,9 @@ def _host_call(model: SmallModel, settings: Settings, context: Tensor) -> HostCa
         pass_name="first" if settings.image is None else "img2img",
         seed=settings.seed,
         denoising=_denoising(settings),
+        evaluations=evaluations,
+        sampler=SAMPLERS[settings.sampler].label,
+        schedule=schedule_type(settings.sampler, settings.schedule).lower() or TRAILING,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 
 from ..core.knobs import shortened
-from .samplers import SAMPLERS
+from .samplers import SAMPLERS, SCHEDULE_TYPES, TRAILING
 
 #: The U-Net halves a latent three times, and a latent is an eighth of its picture.
 SIZE_STEP = 64
@@ -26,6 +26,7 @@ LABELS = {
     "seed": "Seed",
     "steps": "Sampling steps",
     "sampler": "Sampling method",
+    "schedule": "Schedule type",
     "cfg": "CFG scale",
     "width": "Width",
     "height": "Height",
@@ -48,6 +49,7 @@ class Settings:
         seed: 0 to 2**32 - 1, or -1 for one that is drawn.
         steps: 1 to 60 sampler steps.
         sampler: a key of `samplers.SAMPLERS`.
+        schedule: a key of `samplers.SCHEDULE_TYPES`; "automatic" is what AUTOMATIC1111 takes for the sampler.
         cfg: classifier-free guidance, 1 to 30; at 1 the negative prompt has no effect.
         width, height: pixels, 64 to 1024; rounded up to multiples of 64.
         image: with a picture here it is img2img, which begins from it.
@@ -62,6 +64,7 @@ class Settings:
     seed: int = 0
     steps: int = 20
     sampler: str = "euler"
+    schedule: str = TRAILING
     cfg: float = 4.0
     width: int = 128
     height: int = 128
@@ -76,8 +79,9 @@ class Settings:
             object.__setattr__(self, name, int(number(name, getattr(self, name), low, high, whole=True)))
         for name, (low, high) in {"cfg": CFG, "strength": (0.0, 1.0)}.items():
             object.__setattr__(self, name, number(name, getattr(self, name), low, high, whole=False))
-        if not isinstance(self.sampler, str) or self.sampler not in SAMPLERS:
-            raise SettingsError(f"{LABELS['sampler']} is {shortened(self.sampler)}; it takes {' or '.join(SAMPLERS)}.")
+        for name, known in {"sampler": SAMPLERS, "schedule": SCHEDULE_TYPES}.items():
+            if not isinstance(getattr(self, name), str) or getattr(self, name) not in known:
+                raise SettingsError(f"{LABELS[name]} is {shortened(getattr(self, name))}; it takes {' or '.join(known)}.")
 
     @property
     def evaluations(self) -> int:

@@ -128,7 +128,25 @@ def call_of(p: Any, params: Any = None) -> HostCall:
         last_pass=is_last_pass(p),
         seed=seed_of(p),
         denoising=denoising_of(p),
+        sampler=_sampler_of(p),
+        schedule=_schedule_of(p),
     )
+
+
+def _sampler_of(p: Any) -> str:
+    """The sampler of the pass that `p` is in, by the name that the page shows; empty where there is none yet."""
+    name = getattr(getattr(getattr(p, "sampler", None), "config", None), "name", None) or getattr(p, "sampler_name", None)
+    return name if isinstance(name, str) else ""
+
+
+def _schedule_of(p: Any) -> str:
+    """The schedule type of that pass in lower case, "uniform" where the sampler has none of its own."""
+    chosen = (pass_of(p) == "hires" and getattr(p, "hr_scheduler", None)) or getattr(p, "scheduler", None)
+    if isinstance(chosen, str) and chosen not in ("", "Automatic", "Use same scheduler"):
+        return chosen.lower()
+    options = getattr(getattr(getattr(p, "sampler", None), "config", None), "options", None)
+    automatic = options.get("scheduler") if isinstance(options, dict) else None
+    return automatic.lower() if isinstance(automatic, str) else "uniform"
 
 
 def pass_of(p: Any) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..core.composition import conflict
@@ -20,7 +20,7 @@ from ..core.registry import method_of
 from ..core.run import Run, modified
 from ..core.unet_map import UnsupportedUNet
 from ..settings.selection import configs_of
-from . import host, host_rivals, infotext, settings
+from . import host, host_evaluations, host_rivals, infotext, settings
 from .api import Choice
 
 _PLAN = "unetmod_plan"
@@ -46,6 +46,21 @@ class _Current:
     p: Any
     run: Run
     looked_in: str = ""  # the pass in which it was last looked for what else acts
+    evaluations: int | None = None  # of this pass, once its sampler has begun
+
+    def told(self, params: Any = None) -> None:
+        """Hand to the run what the host says of its next calls."""
+        self.run.told(replace(host.call_of(self.p, params), evaluations=self.evaluations))
+
+    def pass_comes(self) -> None:
+        """How many evaluations it makes is known when its sampler begins."""
+        self.evaluations = None
+        self.told()
+        host_evaluations.announce(getattr(self.p, "sampler", None), self.sampler_begins)
+
+    def sampler_begins(self, evaluations: int | None) -> None:
+        self.evaluations = evaluations or None
+        self.run.begin_pass(self.run.pass_name, self.evaluations)
 
 
 # The run inside whose `with` the WebUI samples now; its callbacks know only the sampler.
@@ -75,7 +90,7 @@ def begin_pass(p: Any) -> None:
     """For `process_before_every_sampling`: say which pass comes, and look whether the U-Net is another one."""
     if _current is not None and _current.p is p:
         _follow(_current)
-        _current.run.told(host.call_of(p))
+        _current.pass_comes()
         _free_after_sampling(_current)
 
 
@@ -91,7 +106,7 @@ def on_cfg_denoiser(params: Any) -> None:
     if _current is None:
         return
     _follow(_current)
-    _current.run.told(host.call_of(_current.p, params))  # WebUIs before 1.10 do not announce a pass otherwise
+    _current.told(params)  # WebUIs before 1.10 do not announce a pass otherwise
     _current.run.new_evaluation()
     if _current.looked_in != _current.run.pass_name:
         # Forge's scripts have patched the U-Net for this pass by now.

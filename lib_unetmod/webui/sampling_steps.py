@@ -7,15 +7,12 @@ schedule is a list of noise levels; img2img and the second pass of hires fix tak
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from ..core.noise import progress_at, sigma_at
+from ..core.noise_levels import LAST, SCHEDULES, even
 
-_LAST = 999  # timestep of pure noise
-_MOST, _LEAST = sigma_at(0.0), sigma_at(1.0)
 _ALL_BUT_ALL = 0.999
 
 
@@ -53,41 +50,6 @@ _SAMPLERS = {
 }
 
 
-def _even(steps: int) -> list[float]:
-    return [index / max(steps - 1, 1) for index in range(steps)]
-
-
-def _karras(steps: int) -> list[float]:
-    most, least = (sigma ** (1 / 7) for sigma in (_MOST, _LEAST))
-    return [progress_at((most + share * (least - most)) ** 7) for share in _even(steps)]
-
-
-def _exponential(steps: int) -> list[float]:
-    return [progress_at(_MOST * (_LEAST / _MOST) ** share) for share in _even(steps)]
-
-
-def _kl_optimal(steps: int) -> list[float]:
-    most, least = math.atan(_MOST), math.atan(_LEAST)
-    return [progress_at(math.tan(most + index / steps * (least - most))) for index in range(steps)]
-
-
-def _ddim(steps: int) -> list[float]:
-    return [1 - timestep / _LAST for timestep in reversed(range(1, _LAST + 1, max((_LAST + 1) // steps, 1)))]
-
-
-_SCHEDULES: dict[str, Callable[[int], list[float]]] = {
-    "Uniform": _even,
-    "Normal": _even,
-    "Karras": _karras,
-    "Exponential": _exponential,
-    "Polyexponential": _exponential,
-    "SGM Uniform": lambda steps: [index / steps for index in range(steps)],
-    "Simple": lambda steps: [int(index * (_LAST + 1) / steps) / _LAST for index in range(steps)],
-    "KL Optimal": _kl_optimal,
-    "DDIM": _ddim,
-}
-
-
 @dataclass(frozen=True)
 class Course:
     """Progress at which a pass begins, and that of each evaluation; None where the sampler chooses them on the way."""
@@ -120,9 +82,9 @@ def course(sampler: str, schedule: str, steps: int, denoising: float | None = No
         return _by_timesteps(known, steps, None if denoising is None else taken - 1)
     if schedule in ("", "Automatic", "None"):
         schedule = known.schedule if known else "Karras" if sampler.startswith("DPM") else "Uniform"
-    levels = _levels(_SCHEDULES.get(schedule, _even), steps, known is not None and known.discards)
+    levels = _levels(SCHEDULES.get(schedule, even), steps, known is not None and known.discards)
     levels = levels[steps - taken :]
-    if known is None or schedule not in _SCHEDULES:
+    if known is None or schedule not in SCHEDULES:
         return Course(levels[0], None)
     return Course(levels[0], tuple(levels if not known.again else _twice(levels)))
 
@@ -138,6 +100,6 @@ def _twice(levels: Sequence[float]) -> list[float]:
 
 def _by_timesteps(sampler: Sampler, steps: int, last: int | None) -> Course:
     """The timesteps 1, 1 + 1000 // steps and on, from the highest down; in img2img the lowest `last` of them."""
-    timesteps = [min(timestep + 1, _LAST) for timestep in range(0, _LAST + 1, max((_LAST + 1) // steps, 1))]
-    progress = tuple(1 - timestep / _LAST for timestep in reversed(timesteps[sampler.left_out : last]))
+    timesteps = [min(timestep + 1, LAST) for timestep in range(0, LAST + 1, max((LAST + 1) // steps, 1))]
+    progress = tuple(1 - timestep / LAST for timestep in reversed(timesteps[sampler.left_out : last]))
     return Course(progress[0] if progress else 1.0, progress)

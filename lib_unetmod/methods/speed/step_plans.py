@@ -1,4 +1,4 @@
-"""The plans that are shipped, by sampler, schedule, speed and number of steps: found by `python -m benchmarks.step_plans`."""
+"""Plans that are shipped, by sampler, schedule, speed and number of steps: found by `python -m benchmarks.step_plans`."""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -37,7 +39,7 @@ class Denoiser:
 
 
 def euler(denoise, x, sigmas):
-    for sigma, after in zip(sigmas, sigmas[1:], strict=False):
+    for sigma, after in pairwise(sigmas):
         noise = (x - denoise(x, sigma)) / sigma
         x = x + (after - sigma) * noise
     return x
