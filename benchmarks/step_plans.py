@@ -31,6 +31,7 @@ from lib_unetmod.methods.speed import step_plans
 from lib_unetmod.parts.caching.plan import FULL, StepPlan, even, swapped
 from lib_unetmod.playground.model import SmallModel, load
 from lib_unetmod.playground.samplers import SAMPLERS, schedule_type
+from lib_unetmod.settings.measured import write_part
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = Path(step_plans.__file__).with_suffix(".json")
@@ -65,7 +66,7 @@ def search(model: SmallModel, sampler: str, steps: int, speed: float, tries: int
         # The mean of logarithms: no picture that is hard to draw decides alone.
         return float((out - full).square().mean((1, 2, 3)).clamp_min(1e-12).log().mean())
 
-    least, best = min((error(plan), plan) for plan in _regular(steps, fulls_of(steps, speed)))
+    least, best = min(((error(plan), plan) for plan in _regular(steps, fulls_of(steps, speed))), key=lambda one: one[0])
     for _ in range(tries):
         places = {kind: [at for at, letter in enumerate(best.letters) if at and letter == kind] for kind in (FULL, "P")}
         plan = swapped(best, [chance.choice(of_kind) for of_kind in places.values()])
@@ -236,6 +237,32 @@ def write() -> None:
     if cells:
         lines += [f"Measured on {results[cells[0]]['device']}.", ""]
     TABLE.write_text("\n".join(lines), "utf-8")
+    write_part("plans", {"step_forecast": for_the_panel(results, cells)})
+
+
+def for_the_panel(results: dict[str, Any], cells: Sequence[str]) -> list[dict[str, Any]]:
+    """What the panel and the README say of each speed: the fields of `measured.Speed`."""
+    found = []
+    for speed in (f"{each:g}" for each in SPEEDS):
+        ones = {cell: results[cell]["speeds"][speed] for cell in cells if speed in results[cell]["speeds"]}
+        if not ones:
+            continue
+        lost = {_cell(cell)[0] for cell, one in ones.items() if one["gain"][0] <= 0}
+        found.append(
+            {
+                "setting": f"speed={speed}",
+                "time": round(float(np.mean([one["time"] for one in ones.values()])), 3),
+                "distance": round(float(np.mean([one["distance"] for one in ones.values()])), 4),
+                "fewer_steps": round(float(np.mean([one["fewer"] for one in ones.values()])), 4),
+                "pays_with": [
+                    SAMPLERS[sampler].label
+                    for sampler in SAMPLED
+                    if sampler not in lost and any(_cell(cell)[0] == sampler for cell in ones)
+                ],
+                "cells": len(ones),
+            }
+        )
+    return found
 
 
 def main() -> None:

@@ -90,7 +90,7 @@ class Verdict(NamedTuple):
 
 
 Measured = Speed | Size | Change
-_PARTS: dict[str, type[Measured]] = {"speed": Speed, "resolution": Size, "detail": Change}
+_PARTS: dict[str, type[Measured]] = {"speed": Speed, "plans": Speed, "resolution": Size, "detail": Change}
 
 
 @cache

@@ -24,6 +24,7 @@ GROUPS = {"speed": "Faster", "resolution": "Larger", "detail": "More detail"}
 _LISTED = (
     *(
         "guidance_interval",
+        "step_forecast",
         "deep_cache",
         "encoder_reuse",
         "hyper_tile",
