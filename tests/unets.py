@@ -170,25 +170,23 @@ def inputs(
     tokens: int = 77,
     seed: int = 0,
     timestep: float = 500,
+    prompt: int = 0,
 ) -> dict[str, Any]:
-    """Seeded arguments for one call, sized for this U-Net.
+    """Arguments for one call, sized for this U-Net: `seed` draws the latent, `prompt` what a whole picture is called with.
 
     x (batch, in_channels, height, width), timesteps (batch,), context (batch, tokens, context size), and
     y (batch, label size), or None where the U-Net takes no labels. Height and width are those of the latent. ldm and
     sgm want multiples of 8 (of 4 for SDXL); the hosts that align sizes take any.
     """
     unet = _resolve(unet_or_family)
-    generator = torch.Generator().manual_seed(seed)
-
-    def noise(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator)
-
+    latents, prompts = (torch.Generator().manual_seed(number) for number in (seed, 1000 + prompt))
     context_size = next(m.to_k.in_features for name, m in unet.named_modules() if name.endswith("attn2"))
+    of_labels = None if unet.num_classes is None else unet.label_emb[0][0].in_features
     return {
-        "x": noise(batch, unet.in_channels, height, width),
+        "x": torch.randn(batch, unet.in_channels, height, width, generator=latents),
         "timesteps": torch.full((batch,), float(timestep)),
-        "context": noise(batch, tokens, context_size),
-        "y": None if unet.num_classes is None else noise(batch, unet.label_emb[0][0].in_features),
+        "context": torch.randn(batch, tokens, context_size, generator=prompts),
+        "y": None if of_labels is None else torch.randn(batch, of_labels, generator=prompts),
     }
 
 

@@ -142,7 +142,7 @@ def test_trailing_schedules_end_with_a_full_run():
 
 
 def test_runs_in_full_after_another_prompt_and_another_size():
-    other = inputs("sd1", batch=1, seed=5)["context"]
+    other = inputs("sd1", batch=1, prompt=5)["context"]
     assert letters_run(StepForecast(plan="FPPPPP"), 6, lambda n: {"context": other} if n > 2 else {})[0] == "FPPFPP"
     larger = inputs("sd1", batch=1, height=24)["x"]
     assert letters_run(StepForecast(plan="FPPPPP"), 6, lambda n: {"x": larger} if n > 2 else {})[0] == "FPPFPP"
