@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+from collections import Counter
 
 import pytest
 import torch
@@ -18,6 +19,32 @@ def pytest_addoption(parser):
     parser.addoption(
         "--quick", action="store_true", help="of each test the first case; of one that runs over configs, one of each method"
     )
+
+
+def pytest_configure(config):
+    config.pluginmanager.register(InTurn())
+
+
+class InTurn:
+    """Of the cases of a test marked `in_turn(k)` one of k is for every day, by turns, and the others are marked slow.
+
+    So all values of each parameter are met, and every pair of them in the slow tests. Cases that are slow anyway do not
+    count.
+    """
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, items):
+        seen = Counter()
+        for item in items:
+            turn = item.get_closest_marker("in_turn")
+            if turn is None or item.get_closest_marker("slow"):
+                continue
+            (of,) = turn.args
+            test = (item.parent.nodeid, item.originalname)
+            # One of each k neighbours, and not always the same one: else a parameter of k values would keep one of them.
+            if (seen[test] + seen[test] // of) % of:
+                item.add_marker(pytest.mark.slow)
+            seen[test] += 1
 
 
 @pytest.hookimpl(trylast=True)
@@ -47,10 +74,14 @@ def _libraries_are_no_garbage():
 
 @pytest.fixture(autouse=True)
 def _copies_of_unets_are():
-    """A test's copies of U-Nets lie in cycles. They are few objects, so that Python lets gigabytes of them gather."""
+    """A test's copies of U-Nets lie in cycles. They are few objects, so that Python lets gigabytes of them gather.
+
+    What is left then belongs to all tests, and looking through it again takes a quarter of a second.
+    """
     yield
     if next(_tests) % 10 == 0:
         gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture

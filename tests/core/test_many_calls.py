@@ -52,6 +52,7 @@ def drawn(unet, configs, tiles, watch=lambda run: None, timesteps=TIMESTEPS, **h
     return [torch.cat(of_tile) for of_tile in zip(*results, strict=True)], run
 
 
+@pytest.mark.in_turn(2)
 @of_many
 @caches
 def test_every_tile_is_reused_and_is_what_it_is_alone(unet, config, calls):

@@ -115,6 +115,7 @@ def agree(config: Config, changed: dict[str, object]) -> str:
     return reason
 
 
+@pytest.mark.in_turn(3)
 @pytest.mark.parametrize(
     "config, picture",
     list(product(METHODS_IN_SETTINGS, PICTURES)),

@@ -160,6 +160,7 @@ class Batch:
         return torch.stack(results)
 
 
+@pytest.mark.in_turn(3)
 @each_method
 def test_two_instances_draw_together_what_one_draws_alone(name):
     unet, selection = fresh("sd1"), contract_selection(name)

@@ -233,6 +233,7 @@ def test_half_precision(dtype):
 # ControlNet.
 
 
+@pytest.mark.in_turn(2)
 @families
 @pytest.mark.parametrize(
     "size, knobs",
@@ -423,6 +424,7 @@ def test_caches_begin_anew_where_the_size_changes(family, cache, knobs):
         assert torch.equal(call(unet, after), expected)
 
 
+@pytest.mark.in_turn(3)
 @families
 @pytest.mark.parametrize(
     "other",

@@ -145,6 +145,7 @@ def windowed(unet, family, size, shifts):
 # RAU-Net.
 
 
+@pytest.mark.in_turn(3)
 @pytest.mark.parametrize("family", ("sd1", "sd2", "sdxl", "ssd1b", "refiner"))
 @pytest.mark.parametrize("strides, pools", [(True, False), (False, True), (True, True)])
 def test_raunet_equals_the_published_operations(family, strides, pools):
@@ -246,6 +247,7 @@ def test_the_downsamples_convolution_stays_as_its_host_left_it():
     assert_close(out, reference(doubled, step, conv=3))
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.parametrize("name", HOSTS)
 @pytest.mark.parametrize("size", [(16, 16), (17, 24)], ids=str)
 @pytest.mark.parametrize("family", ("sd1", "sdxl"))
@@ -259,6 +261,7 @@ def test_every_host_gives_the_same(name, size, family):
     assert snapshot(unet) == before
 
 
+@pytest.mark.in_turn(3)
 @pytest.mark.parametrize("name", ("controlnet", "controlnet_reference", "forge", "forge_classic", "reforge"))
 @pytest.mark.parametrize("size", [(16, 16), (17, 24)], ids=str)
 @pytest.mark.parametrize("family", ("sd1", "sdxl"))
@@ -377,6 +380,7 @@ def test_a_window_of_pooling_that_ends_before_it_starts_is_refused():
 # Window attention.
 
 
+@pytest.mark.in_turn(4)
 @sizes
 @pytest.mark.parametrize("family", ("sd1", "sdxl"))
 @pytest.mark.parametrize("quarters", (0, 1, 2, 3))

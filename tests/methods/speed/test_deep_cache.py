@@ -47,6 +47,7 @@ def plain_forward(unet, step, branch, cached=None):
     return unet.out(h), kept
 
 
+@pytest.mark.in_turn(4)
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("branch", (0, 1, 3, 4, 7, 8))
 def test_equals_a_plain_forward_with_a_kept_h(family, branch):
@@ -63,6 +64,7 @@ def test_equals_a_plain_forward_with_a_kept_h(family, branch):
         assert torch.equal(result, expected), index
 
 
+@pytest.mark.in_turn(3)
 @pytest.mark.parametrize("branch", range(12))
 def test_equals_the_published_helper(branch):
     """Both on the same weights, 7 evaluations at interval 3, every branch."""

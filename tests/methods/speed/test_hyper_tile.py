@@ -128,6 +128,7 @@ def seen():
 # Against the loop.
 
 
+@pytest.mark.in_turn(2)
 @pytest.mark.parametrize("family", ("sd1", "sdxl"))
 @pytest.mark.parametrize("depth", (1, 2, 4))
 @pytest.mark.parametrize("size", [(17, 24), (9, 40), (16, 16)], ids=str)

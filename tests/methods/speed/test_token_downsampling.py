@@ -63,6 +63,7 @@ def coarser_forward(unet, factors, step):
     return call(unet, step)
 
 
+@pytest.mark.in_turn(4)
 @pytest.mark.parametrize("factor, factor_2", [(2, 1), (1.5, 2), (3, 1), (1, 2.5), (4, 2)])
 @pytest.mark.parametrize("family, channels", [("sd1", (32, 64)), ("sd2", (32, 64)), ("sdxl", (64, 128))])
 @pytest.mark.parametrize("size", [(16, 16), (16, 40)], ids=str)

@@ -77,6 +77,7 @@ LIKE_TOMESD = [
 ]
 
 
+@pytest.mark.in_turn(4)
 @pytest.mark.parametrize("config", LIKE_TOMESD, ids=range(len(LIKE_TOMESD)))
 @pytest.mark.parametrize(
     "family, size", [("sd1", (16, 16)), ("sd1", (32, 16)), ("sd1", (16, 24)), ("sd2", (16, 32)), ("inpainting", (16, 16))]
