@@ -18,6 +18,7 @@ from lib_unetmod import (
     HyperTile,
     ScaleCrafter,
     SkipBlocks,
+    StepForecast,
     TokenDownsampling,
     TokenMerging,
 )
@@ -86,6 +87,7 @@ def cases(side: int, levels: int = 4, first: int = 1) -> list[Case]:
         Case("DeepCache 3", DeepCache(interval=3), EVALUATIONS),
         Case("DeepCache 2", DeepCache(interval=2), EVALUATIONS),
         Case("DeepCache 3, branch 3", DeepCache(interval=3, branch=3), EVALUATIONS),
+        Case("Step forecast 2x", StepForecast(interval=2), EVALUATIONS),
         Case("Faster Diffusion 3", EncoderReuse(interval=3), EVALUATIONS),
         Case("negative prompt skipped, CFG 1", GuidanceInterval(scale_one=True)),
         Case("Deep Shrink 2, block 3", DeepShrink(**BY_HAND), scale=same, shrunk=(3, -4)),

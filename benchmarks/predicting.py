@@ -12,7 +12,7 @@ from benchmarks.cases import Case
 from benchmarks.skip_blocks import predicted as predicted_of_skipping
 from benchmarks.skip_blocks import shares
 from benchmarks.timing import Stopwatch
-from lib_unetmod import DeepCache, GuidanceInterval, HiDiffusion, SkipBlocks, inspect_unet
+from lib_unetmod import DeepCache, GuidanceInterval, HiDiffusion, SkipBlocks, StepForecast, inspect_unet
 
 
 @dataclass
@@ -71,6 +71,8 @@ def predicted(unet: nn.Module, case: Case, share: Shares) -> float:
     if isinstance(config, DeepCache):
         last = len(structure.input_blocks) - 1
         span = [*span[config.branch + 1 :], *structure.output_blocks[: last - config.branch]]
+    if isinstance(config, StepForecast):
+        span = structure.blocks
     reused = 1 - len(range(0, case.evaluations, config.interval)) / case.evaluations
     return 1 - reused * sum(share.layers[layer.module] for block in span for layer in block.layers)
 

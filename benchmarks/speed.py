@@ -37,7 +37,7 @@ from lib_unetmod.core.registry import method_of
 def sample(unet: nn.Module, inputs: dict, config: Config | None, evaluations: int) -> float:
     """Bytes kept in between, after `evaluations` at falling timesteps."""
     rows = len(inputs["x"])
-    with modified(unet, [config] if config else []) as run:
+    with modified(unet, [config] if config else [], evaluations=evaluations) as run:
         run.guidance = Guidance(1.0, (*range(rows // 2), *range(rows // 2)))
         for index in range(evaluations):
             run.new_evaluation()

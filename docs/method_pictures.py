@@ -28,6 +28,7 @@ from lib_unetmod import (  # noqa: E402
     HyperTile,
     ScaleCrafter,
     SkipBlocks,
+    StepForecast,
     TokenDownsampling,
     TokenMerging,
 )
@@ -44,6 +45,11 @@ def small(prompt: str, seed: int) -> Settings:
     return Settings(prompt=prompt, seed=seed)
 
 
+def webui(prompt: str, seed: int) -> Settings:
+    """With the sampler and the noise levels that most use in the WebUI."""
+    return Settings(prompt=prompt, seed=seed, sampler="dpm++2m", schedule="automatic")
+
+
 def wide(prompt: str, seed: int) -> Settings:
     """At twice the trained width, where the original repeats its subject."""
     return Settings(prompt=prompt, seed=seed, width=256)
@@ -52,6 +58,7 @@ def wide(prompt: str, seed: int) -> Settings:
 SHOWN: tuple[tuple[Config, Settings], ...] = (
     (GuidanceInterval(guide_to=0.5), small("earth", 1)),
     (DeepCache(predictor="linear"), small("red apple", 4)),
+    (StepForecast(), webui("taxi", 2)),
     (EncoderReuse(), small("earth", 1)),
     (SkipBlocks(middle=True, levels=1), small("taxi", 2)),
     (HyperTile(tile=128), wide("evergreen tree", 1)),
