@@ -19,7 +19,8 @@ from .patching import under_ours
 from .unet_map import UNetMap
 
 #: The packages of the hosts and of what they are made of, whose own functions treat every row alike.
-_HOSTS = ("modules", "modules_forge", "backend", "ldm", "ldm_patched", "sgm", "torch", "lib_unetmod")
+_HOSTS = ("modules", "modules_forge", "backend", "ldm", "ldm_patched", "sgm", "torch")
+_OURS = "lib_unetmod"
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 #: Of the forks' options the functions that they call between layers, where batches are whole.
 _BETWEEN_LAYERS = "block_patch"
@@ -130,8 +131,11 @@ def _extension(function: Any) -> str | None:
 
 def is_the_hosts(function: Any) -> bool:
     """Whether a function is of a host, or of what hosts are made of, and treats every row alike."""
+    package = _module_of(function).partition(".")[0]
+    if package == _OURS:  # which lies in an extension's folder too
+        return True
     extension = _extension(function)
-    return extension in _ROW_BY_ROW or (extension is None and _module_of(function).partition(".")[0] in _HOSTS)
+    return extension in _ROW_BY_ROW or (extension is None and package in _HOSTS)
 
 
 def name_of(function: Any) -> str:

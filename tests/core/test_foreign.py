@@ -9,8 +9,9 @@ import pytest
 import torch
 from unets import fresh
 
-from lib_unetmod import SkipBlocks, inspect_unet, modified
+from lib_unetmod import HyperTile, SkipBlocks, inspect_unet, modified, what_is_on
 from lib_unetmod.core.foreign import inside_layers, name_of, replaced_attentions
+from lib_unetmod.core.patching import _Chain
 
 
 @pytest.fixture
@@ -126,6 +127,15 @@ def test_a_class_whose_forward_was_replaced_is_named_but_for_torchs_own(unet, mo
     block = inspect_unet(unet).middle_block.layers[0].module
     monkeypatch.setattr(type(block), "forward", written_in("/webui/extensions/sd-webui-animatediff/motion.py"))
     assert inside_layers(inspect_unet(unet)) == ["sd-webui-animatediff"]
+
+
+def test_our_own_edits_are_nobody_where_we_are_installed_as_an_extension(unet, monkeypatch):
+    """In a WebUI our files lie in a folder of `extensions`, as those of others do."""
+    code = _Chain.__call__.__code__
+    monkeypatch.setattr(_Chain.__call__, "__code__", code.replace(co_filename="/webui/extensions/unetmod/lib_unetmod/x.py"))
+    with modified(unet, [HyperTile(tile=64), SkipBlocks(blocks="mid.self")]) as run:
+        assert name_of(_Chain.__call__) == "unetmod" and what_is_on(unet)
+        assert run.needs_all_rows == ""
 
 
 def test_style_align_goes_on_after_its_picture(unet):
