@@ -51,6 +51,7 @@ class Run:
         call: what the host says of its next calls (`HostCall`); `guidance`, `prediction` and `last_pass` set parts of it.
         left_out: the rows of the host's call whose unconditional ones no layer computes in this traversal, if any.
         first_size: height and width of the latent of txt2img's first pass, None before it.
+        predicted: numbers of the evaluations in which no layer ran.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Run:
         self.call = call
         self.begin_pass(call.pass_name, call.evaluations)
         self.first_size: Size | None = None
+        self.predicted: set[int] = set()
         self.left_out: PerTraversal[Rows | None] = PerTraversal(self.clock, lambda: None)
         self._resolved: PerTraversal[dict[Config, Config]] = PerTraversal(self.clock, dict)
         self._ledger = Ledger(self.clock, keep_bytes, self.notes)

@@ -177,6 +177,9 @@ def _sample_modified(p: Any, plan: Plan, sample: Callable[[], Any]) -> Any:
             _current = outer
             plan.note(p, run.notes)
             infotext.write(p, usable, plan.notes, idle)
+            if run.predicted:
+                total = run.clock.evaluation + 1
+                host.tell(p, f"{total - len(run.predicted)} of {total} U-Net calls were run.")
             if run.kept_bytes >= 5e4:  # less would be shown as 0.0
                 host.say(f"kept {run.kept_bytes / 1e6:.1f} MB between steps.")
 

@@ -113,3 +113,11 @@ def test_sampler_and_schedule_by_the_names_of_the_page():
     p.is_hr_pass, p.hr_scheduler = True, "Karras"
     assert host._schedule_of(p) == "karras"
     assert host._schedule_of(SimpleNamespace()) == "uniform" and host._sampler_of(SimpleNamespace()) == ""
+
+
+def test_how_many_were_run_is_said_under_the_picture():
+    webui_stubs.reset()
+    p = P([fresh("sd1")], steps=4)
+    webui_stubs.generate(p, {"step_forecast": {"plan": "FPPP", "last_full": 0}})
+    # The stand-in's steps all lie at one noise level, in the plan's second half.
+    assert "UNet Mod: 1 of 4 U-Net calls were run." in p.comments

@@ -224,6 +224,7 @@ def step_forecast(config: StepForecast, unet: UNetMap, run: Run) -> Iterator[Edi
             return layers(h)
         memory, x, sigma = decision.memory, decision.x, sigma_at(run.clock.progress)
         if decision.predicts:
+            run.predicted.add(run.clock.evaluation)
             return memory.predict(x, sigma, run.prediction)
         out = layers(h)
         memory.keep(x, out, sigma, run.prediction)
