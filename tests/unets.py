@@ -25,6 +25,7 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 from imaginairy.modules.sgm import attention as sgm_attention
 from imaginairy.modules.sgm.diffusionmodules import openaimodel as sgm
@@ -188,6 +189,12 @@ def inputs(
         "context": torch.randn(batch, tokens, context_size, generator=prompts),
         "y": None if of_labels is None else torch.randn(batch, of_labels, generator=prompts),
     }
+
+
+def half_on_the_cpu() -> Any:
+    """float16 as a parameter, skipped where torch has no convolutions in it on the CPU."""
+    too_old = tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 4)
+    return pytest.param(torch.float16, marks=pytest.mark.skipif(too_old, reason="float16 on the CPU wants torch 2.4"))
 
 
 def call(unet: nn.Module, inputs: dict[str, Any]) -> Tensor:

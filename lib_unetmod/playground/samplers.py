@@ -7,6 +7,7 @@ AUTOMATIC1111's schedule types; pictures are then k-diffusion's. LCM has a spaci
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,14 +36,12 @@ class Sampler:
         label: its name for people.
         scheduler: diffusers'.
         options: what that is built with.
-        draws_noise: whether it draws noise on the way.
         automatic: the schedule type that AUTOMATIC1111 takes for it; empty where it has a spacing of its own.
     """
 
     label: str
     scheduler: type
     options: dict[str, Any] = field(default_factory=lambda: {"timestep_spacing": "trailing"})
-    draws_noise: bool = False
     automatic: str = "Uniform"
 
     def evaluations(self, steps: int) -> int:
@@ -52,19 +51,18 @@ class Sampler:
 
 SAMPLERS: dict[str, Sampler] = {
     "euler": Sampler("Euler", diffusers.EulerDiscreteScheduler),
-    "euler-a": Sampler("Euler a", diffusers.EulerAncestralDiscreteScheduler, draws_noise=True),
+    "euler-a": Sampler("Euler a", diffusers.EulerAncestralDiscreteScheduler),
     "dpm++2m": Sampler("DPM++ 2M", diffusers.DPMSolverMultistepScheduler, automatic="Karras"),
     "dpm++2m-sde": Sampler(
         "DPM++ 2M SDE",
         diffusers.DPMSolverMultistepScheduler,
         {"timestep_spacing": "trailing", "algorithm_type": "sde-dpmsolver++"},
-        draws_noise=True,
         automatic="Exponential",
     ),
     "unipc": Sampler("UniPC", diffusers.UniPCMultistepScheduler),
     "heun": Sampler("Heun", diffusers.HeunDiscreteScheduler),
     # It takes its steps out of as many as its model was distilled on, which must not be fewer.
-    "lcm": Sampler("LCM-like", diffusers.LCMScheduler, {"original_inference_steps": 100}, draws_noise=True, automatic=""),
+    "lcm": Sampler("LCM-like", diffusers.LCMScheduler, {"original_inference_steps": 100}, automatic=""),
 }
 
 TRAILING = "trailing"
@@ -138,7 +136,9 @@ class Course:
             denoise: called with the U-Net's input (B, 4, h, w) and a timestep (0-dimensional); returns the prediction.
             generator: for samplers that draw noise on the way.
         """
-        drawing = {"generator": generator} if self._sampler.draws_noise else {}
+        # Older diffusers draw noise that they do not use, from the global state where they are given no generator.
+        takes = inspect.signature(self._scheduler.step).parameters
+        drawing = {"generator": generator} if "generator" in takes else {}
         for timestep in self.timesteps:
             prediction = denoise(self._scheduler.scale_model_input(latent, timestep), timestep)
             latent = self._scheduler.step(prediction, timestep, latent, return_dict=False, **drawing)[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import shlex
 import socket
@@ -89,6 +90,8 @@ def test_timesteps_are_the_models_at_every_number_of_steps(sampler):
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_perfect_denoiser_is_followed_to_its_latent(sampler, taken, prediction_type, model):
     """What the U-Net is given must be sqrt(a) x0 + sqrt(1-a) noise at its timestep, and what it says must be believed."""
+    if sampler == "unipc" and "final_sigmas_type" not in inspect.signature(SAMPLERS[sampler].scheduler).parameters:
+        pytest.skip("UniPC of this diffusers does not end clean")
     generator = torch.Generator().manual_seed(1)
     clean = torch.randn(1, 4, 8, 8, generator=generator)
     noise = torch.randn(1, 4, 8, 8, generator=generator)

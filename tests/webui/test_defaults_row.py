@@ -37,10 +37,17 @@ class Served:
         return {self.names.get(control, "said"): value for control, value in event(*values).items()}
 
     def of_button(self, button: gr.Button) -> Callable[..., Any]:
-        for dependency in self._functions():
-            if (button._id, "click") in [tuple(target[:2]) for target in dependency.targets]:
-                return dependency.fn
+        for number, function in enumerate(self._functions()):
+            if (button._id, "click") in self._targets(number, function):
+                return function.fn
         raise LookupError(button)
+
+    def _targets(self, number: int, function: Any) -> list[tuple[int, str]]:
+        """What sets off an event: components by their ids, and how. gradio 3 keeps it apart from the event's function."""
+        if hasattr(function, "targets"):
+            return [tuple(target[:2]) for target in function.targets]
+        event = self.page.dependencies[number]
+        return [(component, event["trigger"]) for component in event["targets"]]
 
     def at_load(self) -> Callable[..., Any]:
         return next(fn for name, fn in self.events.items() if name.endswith("since_built"))

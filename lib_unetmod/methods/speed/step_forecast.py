@@ -135,6 +135,7 @@ class _Memory:
         predictor: with their answers.
         ready: whether the last one that was to run did so to its end.
         progress: of the last evaluation.
+        last_full: progress of the last one that ran.
         controlled: whether residuals of a ControlNet came with the last one that ran, where the host says so.
         context: (B, L, D), the prompts' embeddings of that one.
         dtype: of its answer.
@@ -144,6 +145,7 @@ class _Memory:
     predictor: StepPredictor
     ready: bool = False
     progress: float = 0.0
+    last_full: float = 0.0
     controlled: bool = False
     context: Tensor | None = None
     dtype: torch.dtype = torch.float32
@@ -154,9 +156,10 @@ class _Memory:
         same = self.ready and progress >= self.progress and self.controlled == _is_controlled(call)
         return same and _equal(call.context, self.context)
 
-    def runs(self, call: UNetCall) -> None:
+    def runs(self, call: UNetCall, progress: float) -> None:
         """Nothing can be predicted until `keep` has the answer."""
         context = call.context
+        self.last_full = progress
         self.ready, self.controlled = False, _is_controlled(call)
         self.context = context.clone() if isinstance(context, Tensor) else None
 
@@ -207,10 +210,10 @@ def step_forecast(config: StepForecast, unet: UNetMap, run: Run) -> Iterator[Edi
         memory, call = memories.get(), run.called_with
         if memory is not None and call.x is not None:
             progress = run.clock.progress
-            predicts = memory.goes_on(call, progress) and plan.get().at(run.clock) == _PREDICTED
+            predicts = memory.goes_on(call, progress) and plan.get().at(run.clock, memory.last_full) == _PREDICTED
             memory.progress = progress
             if not predicts:
-                memory.runs(call)
+                memory.runs(call, progress)
             decided.set(_Decision(memory, call.x, predicts))
         return x
 

@@ -53,12 +53,20 @@ class StepPlan:
         """The plan for another number of evaluations, with as large a share of full ones, spread as here."""
         return self if evaluations == len(self) else StepPlan(_stretched(self.letters, evaluations))
 
-    def at(self, clock: Clock) -> str:
-        """The letter of the current evaluation: by its number, or by the progress where nobody knows how many there are."""
+    def at(self, clock: Clock, last_full: float) -> str:
+        """The letter of the current evaluation: by its number, or by the progress where nobody knows how many there are.
+
+        By progress it is also F where that of the last full one, `last_full`, lies before another F of the plan: steps
+        may be too large to meet every letter.
+        """
         if clock.evaluations is None:
-            return self.letters[min(int(clock.progress * len(self)), len(self) - 1)]
+            now, before = self._place(clock.progress), self._place(last_full)
+            return FULL if FULL in self.letters[before + 1 : now] else self.letters[now]
         number = clock.evaluation_of_pass
         return self.stretched(clock.evaluations).letters[number] if number < clock.evaluations else FULL
+
+    def _place(self, progress: float) -> int:
+        return min(int(progress * len(self)), len(self) - 1)
 
 
 @lru_cache(maxsize=64)

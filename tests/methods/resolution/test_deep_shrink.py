@@ -9,7 +9,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 from hosts import HOSTS, residuals
-from unets import DOWNSAMPLES, FAMILIES, RESBLOCKS, SPATIAL_TRANSFORMERS, UPSAMPLES, call, embed, fresh, inputs
+from unets import (
+    DOWNSAMPLES,
+    FAMILIES,
+    RESBLOCKS,
+    SPATIAL_TRANSFORMERS,
+    UPSAMPLES,
+    call,
+    embed,
+    fresh,
+    half_on_the_cpu,
+    inputs,
+)
 
 from lib_unetmod import (
     ConfigError,
@@ -221,7 +232,7 @@ def test_a_level_is_named_by_its_first_block():
         assert torch.equal(named, modified_call("sd1", explicit(block=block), step))
 
 
-@pytest.mark.parametrize("dtype", (torch.bfloat16, torch.float16))
+@pytest.mark.parametrize("dtype", (torch.bfloat16, half_on_the_cpu()))
 def test_half_precision(dtype):
     step = inputs("sd1", height=16, width=24, batch=1)
     exact = modified_call("sd1", explicit(), step)

@@ -125,6 +125,19 @@ def test_where_nobody_knows_how_many_come_it_goes_by_progress_and_says_so():
     assert notes == ["Step forecast: how many steps come is not known here, so the plan follows the noise level."]
 
 
+def test_by_progress_large_steps_do_not_miss_the_full_ones_of_a_plan():
+    unet, ran = fresh("sd1"), ""
+    calls = []
+    unet.middle_block[0].in_layers[1].register_forward_hook(lambda *_: calls.append(1))
+    with modified(unet, [StepForecast(plan="FPFPFPFPFP")]):
+        # Places 0, 1, 3, 3, 5, 5 (back to more noise), 7 and 9 of ten.
+        for progress in (0.0, 0.15, 0.35, 0.38, 0.58, 0.52, 0.75, 0.95):
+            calls.clear()
+            call(unet, inputs("sd1", batch=1, timestep=999 * (1 - progress)))
+            ran += "F" if calls else "P"
+    assert ran == "FPFPFFFF"
+
+
 def test_by_interval_and_last_ones_in_full():
     assert letters_run(StepForecast(interval=3), 9)[0] == "FPPFPPFPP"
     assert letters_run(StepForecast(interval=3, last_full=2), 9)[0] == "FPPFPPFFF"

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from unets import half_on_the_cpu
 
 from lib_unetmod.parts.convolution.dilation import convolved_size, dilated, enlarged_size, is_dilatable, re_dilated
 from lib_unetmod.parts.maps.resize import resize
@@ -105,7 +106,7 @@ def test_a_wider_convolution_sees_a_larger_picture_as_the_plain_one_sees_the_sma
     torch.testing.assert_close(dilated(module, larger, (3, 3)), resize(module(x), (18, 15), "nearest"))
 
 
-@pytest.mark.parametrize("dtype", (torch.float16, torch.bfloat16))
+@pytest.mark.parametrize("dtype", (half_on_the_cpu(), torch.bfloat16))
 def test_half_precision(dtype):
     module, x = convolution().to(dtype), seeded(1, 3, 9, 8).to(dtype)
     out = re_dilated(module, x, (1.5, 2.0), (1, 1))
