@@ -1,7 +1,7 @@
 """The plans that Step forecast ships, searched on the small checkpoint, and what they are worth beside fewer steps.
 
     python -m benchmarks.step_plans search [--cells euler-20 ...] [--speeds 2 ...]   # minutes a plan; what is done is kept
-    python -m benchmarks.step_plans judge [--cells euler-20 ...]                     # 50 other prompts, another seed
+    python -m benchmarks.step_plans judge [--cells euler-20 ...] [--speeds 2 ...]    # 50 other prompts, another seed
     python -m benchmarks.step_plans write                                            # docs/step_plans.md
 
 A plan is searched by hill climbing: from the best of some regular ones, two letters of different kinds are exchanged, and
@@ -96,8 +96,9 @@ def judge(perceptual: Any, model: SmallModel, sampler: str, steps: int, plans: d
     ways: dict[str, tuple[int, StepForecast | None]] = {}
     for speed, plan in plans.items():
         ways[f"{speed:g} plan"] = steps, StepForecast(plan=plan.letters)
-        ways[f"{speed:g} even"] = steps, StepForecast(plan=even(steps, plan.cost).letters)
         ways[f"{speed:g} fewer"] = plan.letters.count(FULL), None
+        if plan != even(steps, plan.cost):
+            ways[f"{speed:g} even"] = steps, StepForecast(plan=even(steps, plan.cost).letters)
     distances: dict[str, list[float]] = {name: [] for name in ways}
     seconds = dict.fromkeys(["all", *ways], 0.0)
     for at in range(0, len(prompts), BATCH):
@@ -115,7 +116,9 @@ def judge(perceptual: Any, model: SmallModel, sampler: str, steps: int, plans: d
                 "plan": plan.letters,
                 "time": round(seconds[f"{speed:g} plan"] / seconds["all"], 3),
                 "fewer_time": round(seconds[f"{speed:g} fewer"] / seconds["all"], 3),
-                "even": compared(distances[f"{speed:g} even"], distances[f"{speed:g} fewer"]),
+                "even": compared(
+                    distances.get(f"{speed:g} even", distances[f"{speed:g} plan"]), distances[f"{speed:g} fewer"]
+                ),
                 **compared(distances[f"{speed:g} plan"], distances[f"{speed:g} fewer"]),
             }
             for speed, plan in plans.items()
@@ -186,7 +189,7 @@ def search_all(cells: Sequence[str], speeds: Sequence[float]) -> None:
             print(f"{name} {speed:g}x: {plan.letters}", flush=True)
 
 
-def judge_all(cells: Sequence[str]) -> None:
+def judge_all(cells: Sequence[str], speeds: Sequence[float]) -> None:
     from training.measure import PerceptualDistance
 
     perceptual, model = PerceptualDistance(), load()
@@ -195,13 +198,16 @@ def judge_all(cells: Sequence[str]) -> None:
         shipped = _read(SHIPPED, {"plans": []})["plans"]
         plans = {
             speed: StepPlan(one["plan"])
-            for speed in SPEEDS
+            for speed in speeds
             for one in shipped
             if _key(sampler, steps, speed).items() <= one.items()
         }
         if plans:
             judged = judge(perceptual, model, sampler, steps, plans)
-            RESULTS.write_text(json.dumps({**_read(RESULTS, {}), name: judged}, indent=1) + "\n")
+            results = _read(RESULTS, {})
+            known = {**results.get(name, {}).get("speeds", {}), **judged["speeds"]}
+            judged["speeds"] = {speed: known[speed] for speed in sorted(known, key=float)}
+            RESULTS.write_text(json.dumps({**results, name: judged}, indent=1) + "\n")
             print(name, {speed: one["ratio"] for speed, one in judged["speeds"].items()}, flush=True)
 
 
@@ -275,7 +281,7 @@ def main() -> None:
         search_all(options.cells, options.speeds)
     else:
         if options.stage == "judge":
-            judge_all(options.cells)
+            judge_all(options.cells, options.speeds)
         write()
 
 

@@ -19,6 +19,7 @@ from ..methods.resolution.deep_shrink import DeepShrink
 from ..methods.resolution.hi_diffusion import HiDiffusion
 from ..methods.speed.deep_cache import DeepCache
 from ..methods.speed.guidance_interval import GuidanceInterval
+from ..methods.speed.step_forecast import StepForecast
 from ..methods.speed.token_downsampling import TokenDownsampling
 from .measured import Speed, measured
 from .selection import Selection, config_of, knobs_in_line, selection_of
@@ -75,16 +76,32 @@ def acting(selection: Selection, upcoming: UpcomingPicture) -> tuple[Selection, 
 
 def _faster(upcoming: UpcomingPicture) -> Quick:
     last = upcoming.last
-    cache, like = _cache_for(last)
-    configs = _that_act([GuidanceInterval(), *([cache] if cache else []), *_coarser_keys(upcoming)], upcoming)
+    forecast, (cache, like) = _forecast_for(last), _cache_for(last)
+    fewer_runs = forecast or cache
+    configs = _that_act([GuidanceInterval(), *([fewer_runs] if fewer_runs else []), *_coarser_keys(upcoming)], upcoming)
     if not configs:
         return Quick({}, _why_not_faster(last, like))
     said = _set(configs)
-    if cache in configs and like == last.sampler:
+    if forecast in configs:
+        said += f" Step forecast takes {100 * _best_plan(last.sampler).time:.0f} % of the time (test model, {last.sampler})."
+    elif cache in configs and like == last.sampler:
         said += f" DeepCache takes {100 * _best_cache(like).time:.0f} % of the time (test model, {like})."
     elif cache in configs:
         said += f" DeepCache was measured with {like}, not with {last.sampler}."
     return Quick(selection_of(configs), said)
+
+
+def _forecast_for(last: UpcomingPass) -> StepForecast | None:
+    """Step forecast as it pays with a pass's sampler and steps, None where it does not."""
+    best = _best_plan(last.sampler)
+    if best is None or last.steps < _STEPS_MEASURED:
+        return None
+    return StepForecast(**knobs_in_line("step_forecast", best.setting))
+
+
+def _best_plan(sampler: str) -> Speed | None:
+    """The speed that changes pictures least, among those that pay with the sampler and save enough."""
+    return _best("step_forecast", sampler)
 
 
 def _cache_for(last: UpcomingPass) -> tuple[DeepCache | None, str]:
@@ -98,7 +115,11 @@ def _cache_for(last: UpcomingPass) -> tuple[DeepCache | None, str]:
 
 def _best_cache(sampler: str) -> Speed | None:
     """The setting that changes pictures least, among those that pay with the sampler and save enough."""
-    found = [one for one in measured().get("deep_cache", ()) if isinstance(one, Speed)]
+    return _best("deep_cache", sampler)
+
+
+def _best(method: str, sampler: str) -> Speed | None:
+    found = [one for one in measured().get(method, ()) if isinstance(one, Speed)]
     paying = [one for one in found if sampler in one.pays_with and one.time <= _MOST_TIME]
     return min(paying, key=lambda one: one.distance, default=None)
 

@@ -56,7 +56,6 @@ class StepForecast(Config):
         low=1,
         high=4,
         step=0.1,
-        when="not interval",
     )
     interval: int = knob(
         0,
@@ -79,7 +78,8 @@ class StepForecast(Config):
     predictor: str = knob(
         "x0",
         "Prediction",
-        "What answers in skipped steps: x0 = the last picture the model meant, the others continue the noise's course.",
+        "x0 = skipped steps go to the image the model last meant, linear = its noise goes on straight, quadratic = in a "
+        "curve, blend = between both.",
         choices=tuple(STEP_PREDICTORS),
         rarely=True,
     )
@@ -197,7 +197,7 @@ class _Decision:
     predicts: bool
 
 
-@method(StepForecast, title="Step forecast", benefit="2x faster, small changes", at=Depth.FORECAST, keeps_maps=False)
+@method(StepForecast, title="Step forecast", benefit="Half the time, small changes", at=Depth.FORECAST, keeps_maps=False)
 def step_forecast(config: StepForecast, unet: UNetMap, run: Run) -> Iterator[Edit]:
     """Every block answers zeros at once in a step that is not run, and the last layers what is predicted."""
     if unet.out is None:

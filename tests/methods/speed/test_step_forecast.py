@@ -15,7 +15,9 @@ from lib_unetmod.core.call import Guidance
 from lib_unetmod.core.noise import progress_at, sigma_at
 
 NEUTRAL = StepForecast(speed=1)
-CONTRACT = [StepForecast(plan="FPPPPPPPPP"), StepForecast(plan="FPPPPPPPPP", predictor="blend")]
+#: By progress: all but the very first evaluations are predicted.
+_PLAN = "F" + "P" * 99
+CONTRACT = [StepForecast(plan=_PLAN), StepForecast(plan=_PLAN, predictor="blend")]
 
 #: Noise levels of an uneven course.
 SIGMAS = (9.0, 6.5, 4.0, 2.2, 1.1, 0.7, 0.3, 0.0)
