@@ -8,7 +8,7 @@ import pytest
 from benchmarks import detail_pictures, speed_pictures
 from lib_unetmod import METHODS
 from lib_unetmod.playground.samplers import SAMPLERS
-from lib_unetmod.settings.measured import Change, Size, Speed, measured, verdict
+from lib_unetmod.settings.measured import Change, Plan, Size, Speed, measured, verdict
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -93,10 +93,26 @@ def test_the_figures_of_speed_are_those_of_the_runs():
     samplers = {SAMPLERS[cell.rsplit("-", 1)[0]].label for cell in cells}
     runs = [cell["settings"] for cell in cells.values()]
     for name, one in figures(Speed):
+        if isinstance(one, Plan):
+            continue
         key = f"{name}: {one.setting}"
         assert one.cells == len(runs) and samplers >= set(one.pays_with)
         assert one.time == pytest.approx(sum(run[key]["time"] for run in runs) / len(runs), abs=1e-3)
         assert one.distance == pytest.approx(sum(run[key]["distance"] for run in runs) / len(runs), abs=1e-4)
+
+
+def test_the_figures_of_plans_are_those_of_the_runs():
+    found = results("step_plans.json")
+    assert figures(Plan)
+    for _, one in figures(Plan):
+        speed = one.setting.removeprefix("speed=")
+        runs = {cell: run["speeds"][speed] for cell, run in found.items() if speed in run["speeds"]}
+        assert one.cells == len(runs)
+        assert one.time == pytest.approx(sum(run["time"] for run in runs.values()) / len(runs), abs=1e-3)
+        assert one.distance == pytest.approx(sum(run["distance"] for run in runs.values()) / len(runs), abs=1e-4)
+        lost = {SAMPLERS[cell.rsplit("-", 1)[0]].label for cell, run in runs.items() if run["gain"][0] <= 0}
+        ran = {SAMPLERS[cell.rsplit("-", 1)[0]].label for cell in runs}
+        assert set(one.pays_with) == ran - lost
 
 
 def test_the_figures_of_size_are_those_of_the_runs():
