@@ -30,6 +30,7 @@ from lib_unetmod import (
     GuidanceInterval,
     HiDiffusion,
     ScaleCrafter,
+    StepForecast,
     TokenMerging,
     modified,
 )
@@ -40,7 +41,10 @@ from tests.contract import contract_configs
 OURS = str(Path(lib_unetmod.__file__).parent)
 
 #: Where waiting is what it takes, by file and function, in every evaluation.
-ALWAYS = {"deep_cache.py allows"}  # a threshold decides by what it reads
+ALWAYS = {
+    "deep_cache.py allows",  # a threshold decides by what it reads
+    "step_forecast.py _equal",  # whether the prompt is another one
+}
 #: And in the first evaluation alone.
 AT_FIRST = {"effective_weight.py _answers"}  # whether a host's weight is the one that acts
 
@@ -128,7 +132,8 @@ def test_no_layer_waits(config):
 
 def test_the_named_places_are_met():
     """Else this would see nothing at all."""
-    assert set().union(*walked(DeepCache(threshold=2.0, branch=1, reach=1))) == ALWAYS
+    found = [*walked(DeepCache(threshold=2.0, branch=1, reach=1)), *walked(StepForecast(plan="F" + "P" * 99))]
+    assert set().union(*found) == ALWAYS
     first, *later = walked(ScaleCrafter(auto=False, above=0, dispersed="5x5"))
     assert first == AT_FIRST and later == [set()]
 

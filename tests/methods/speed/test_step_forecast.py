@@ -17,6 +17,8 @@ from lib_unetmod.core.noise import progress_at, sigma_at
 NEUTRAL = StepForecast(speed=1)
 #: By progress: all but the very first evaluations are predicted.
 _PLAN = "F" + "P" * 99
+#: Beside other methods only the third of their evaluations is: in the second a cache of blocks has its turn.
+PAIRED = StepForecast(plan="F" * 12 + "PP" + "F" * 86)
 CONTRACT = [StepForecast(plan=_PLAN), StepForecast(plan=_PLAN, predictor="blend")]
 
 #: Noise levels of an uneven course.
