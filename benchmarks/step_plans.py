@@ -27,7 +27,7 @@ from benchmarks.drawing import drawn
 from benchmarks.prompts import PROMPTS
 from benchmarks.timing import device
 from lib_unetmod import StepForecast
-from lib_unetmod.methods.speed import step_plans
+from lib_unetmod.parts.caching import step_plans
 from lib_unetmod.parts.caching.plan import FULL, StepPlan, even, swapped
 from lib_unetmod.playground.model import SmallModel, load
 from lib_unetmod.playground.samplers import SAMPLERS, schedule_type

@@ -4,7 +4,7 @@ Of the sampler's steps some run no layer. In these the answer is made of what th
 latent that it meant is kept (x0 reuse), or the noise is continued as a polynomial over the noise level. What decides is in
 which steps that is done: plans were searched on the final picture for each sampler and schedule, as BudCache (2026, "Budget-
 Constrained Caching for Diffusion Models", arXiv 2606.13496, section 3) does for transformers, and are kept with the method
-(`step_plans.json`).
+(`parts/caching/step_plans.json`).
 
 Costs: one latent for each row, up to five with the polynomials; a few small operations in a step that is not run. Saves: the
 whole of each such step. Changes: fine detail; compared with a picture of as few steps, composition and detail stay.
@@ -37,8 +37,8 @@ from ...core.unet_map import Block, UNetMap
 from ...core.upcoming_picture import Idle, UpcomingPass
 from ...parts.blocks.skipped_span import replaced
 from ...parts.caching.plan import FULL, StepPlan, even
+from ...parts.caching.step_plans import shipped_plan
 from ...parts.caching.step_predictors import STEP_PREDICTORS, StepPredictor
-from .step_plans import shipped_plan
 
 _PREDICTED = "P"
 

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ...parts.caching.plan import StepPlan, even
+from .plan import StepPlan, even
 
 _FILE = Path(__file__).with_suffix(".json")
 #: Where nobody says how many evaluations there are, a plan goes by progress, and this many parts of it are told apart.
