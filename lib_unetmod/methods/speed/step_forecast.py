@@ -2,9 +2,8 @@
 
 Of the sampler's steps some run no layer. In these the answer is made of what the U-Net answered before: by default the clean
 latent that it meant is kept (x0 reuse), or the noise is continued as a polynomial over the noise level. What decides is in
-which steps that is done: plans were searched on the final picture for each sampler and schedule, as BudCache (2026, "Budget-
-Constrained Caching for Diffusion Models", arXiv 2606.13496, section 3) does for transformers, and are kept with the method
-(`parts/caching/step_plans.json`).
+which steps that is done: plans were searched on the final picture for each sampler and schedule, as BudCache (ICML 2026,
+arXiv 2606.13496) does for transformers, and are kept in `parts/caching/step_plans.json`.
 
 Costs: one latent for each row, up to five with the polynomials; a few small operations in a step that is not run. Saves: the
 whole of each such step. Changes: fine detail; compared with a picture of as few steps, composition and detail stay.
