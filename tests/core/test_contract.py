@@ -44,7 +44,7 @@ def evaluate(unet, config, steps, pass_name="first"):
 def acting(unet, config, step, pass_name="first", forward=call):
     """The output for `step` as the second evaluation of a run, at one timestep: a cache has nothing to give before."""
     before = {**step, "x": step["x"].flip(-1)}
-    with modified(unet, [config], pass_name=pass_name) as run:
+    with modified(unet, [config], pass_name=pass_name, evaluations=2) as run:
         return evaluated(run, unet, before, step, forward)
 
 

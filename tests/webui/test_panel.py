@@ -94,10 +94,8 @@ def test_a_preset_that_is_refused_says_so_and_changes_nothing(version: str) -> N
 @pytest.mark.parametrize("version", [*gradio_versions.VERSIONS, gr.__version__])
 def test_a_button_sets_its_choice_and_says_so_and_clear_unticks_all(version: str) -> None:
     faster, larger, detail, clear = reported(version)["buttons"]
-    assert faster["switch"] and faster["deep_cache"] and faster["deep_cache.interval"] == 2
-    assert [name for name in METHODS if faster[name]] == [
-        "deep_cache"
-    ] and "Set: DeepCache, every 2nd step in full." in faster["said"]
+    assert faster["switch"] and faster["step_forecast.speed"] == 2
+    assert [name for name in METHODS if faster[name]] == ["step_forecast"] and "Set: Step forecast 2x." in faster["said"]
     assert {name for name in METHODS if larger[name]} == {"deep_shrink", "hi_diffusion"} and "Set: " in larger["said"]
     assert {name for name in METHODS if detail[name]} == {"free_u", "cd_tuner"} and "Set: " in detail["said"]
     assert clear == {"switch": False, **dict.fromkeys(METHODS, False), "said": ""}
@@ -297,7 +295,7 @@ def test_where_the_docs_are_served_what_was_measured_leads_to_them_in_a_new_tab_
     asked = []
     pages = {verdict(found).page for found in measured().values()}
     linked = shown(lambda page: asked.append(page) or f"file=<'{page}")
-    assert set(asked) == pages == {"speed.md", "resolution.md", "detail.md"}
+    assert set(asked) == pages == {"speed.md", "step_plans.md", "resolution.md", "detail.md"}
     assert all((Path(__file__).parents[2] / "docs" / page).is_file() for page in pages)
     for text, page in zip(linked, asked, strict=True):
         assert text.count("<a ") == 1 and "docs/" not in text

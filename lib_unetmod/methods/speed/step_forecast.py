@@ -110,7 +110,7 @@ class StepForecast(Config):
         if one.evaluations is None or _PREDICTED in self.plan_of(one.sampler, "", len(one.evaluations)).letters:
             return None
         steps = f"{one.steps} step{'s' * (one.steps != 1)}"
-        return Idle(f"at {one.steps} steps", f"{self.short} skips none of {steps}. Use more sampling steps.")
+        return Idle(f"at {steps}", f"{self.short} skips none of {steps}. Use more sampling steps.")
 
     def plan_of(self, sampler: str, schedule: str, evaluations: int | None) -> StepPlan:
         """The plan of a pass, as long as it has evaluations where that is known."""
