@@ -27,7 +27,7 @@ def test_every_method_is_in_a_set():
         assert not any(excluded(one, other) for one in names for other in names)
 
 
-@pytest.mark.in_turn(3)
+@pytest.mark.in_turn(6)
 @sets
 @families
 @pytest.mark.parametrize("size", SIZES, ids=str)

@@ -114,7 +114,7 @@ def test_an_exception_inside_a_block_leaves_no_trace(config, family, error):
     assert torch.equal(evaluate(unet, config, [step])[0], expected)
 
 
-@pytest.mark.in_turn(2)
+@pytest.mark.in_turn(4)
 @cases
 def test_two_runs_in_a_row_are_equal(config, family):
     unet = shared(family)
@@ -219,7 +219,7 @@ def test_lives_with_a_foreign_wrapper(config, family):
 # How samplers and hosts call.
 
 
-@pytest.mark.in_turn(2)
+@pytest.mark.in_turn(4)
 @cases
 def test_cond_and_uncond_in_one_batch_equal_two_calls(config, family):
     steps = [inputs(family, batch=2, seed=i, timestep=t) for i, t in enumerate((900, 700, 700, 300))]
@@ -229,6 +229,7 @@ def test_cond_and_uncond_in_one_batch_equal_two_calls(config, family):
         assert_close(torch.cat(apart[2 * step : 2 * step + 2]), whole)
 
 
+@pytest.mark.in_turn(3)
 @cases
 def test_token_lengths_may_differ_and_uncond_may_be_left_out(config, family):
     unet = shared(family)
@@ -238,7 +239,7 @@ def test_token_lengths_may_differ_and_uncond_may_be_left_out(config, family):
         assert out.shape == step["x"].shape and out.isfinite().all()
 
 
-@pytest.mark.in_turn(3)
+@pytest.mark.in_turn(6)
 @cases
 @pytest.mark.parametrize("timesteps", [(500,), (800, 200), (900, 700, 700, 500, 500, 300)])
 def test_few_evaluations_second_order_and_repeated_timesteps(config, family, timesteps):
@@ -256,7 +257,7 @@ def test_few_evaluations_second_order_and_repeated_timesteps(config, family, tim
         assert run.clock.evaluation == len(set(timesteps)) - 1
 
 
-@pytest.mark.in_turn(2)
+@pytest.mark.in_turn(4)
 @cases
 def test_size_may_change_on_the_way(config, family):
     unet = shared(family)
@@ -268,7 +269,7 @@ def test_size_may_change_on_the_way(config, family):
     assert_close(results[2], results[0])
 
 
-@pytest.mark.in_turn(2)
+@pytest.mark.in_turn(4)
 @cases
 def test_dtype_may_change_on_the_way(config, family):
     """Autocast begins and ends within a run: the layers' outputs are half as precise in between."""
@@ -283,6 +284,7 @@ def test_dtype_may_change_on_the_way(config, family):
     assert_close(again, single)
 
 
+@pytest.mark.in_turn(2)
 @configs
 def test_the_unet_may_be_exchanged_on_the_way(config):
     old, new, step = shared("sd1"), shared("sd2"), inputs("sd2")
@@ -305,7 +307,7 @@ def test_any_batch(config, family, batch):
         assert_close(evaluate(shared(family), config, [rows(steps[0], row, row + 1)])[0][0], whole[row])
 
 
-@pytest.mark.in_turn(4)
+@pytest.mark.in_turn(6)
 @cases
 @pytest.mark.parametrize(
     "size", [(17, 24), (9, 40), (16, 8), (8, 8), pytest.param((127, 77), marks=pytest.mark.slow)], ids=str
@@ -318,7 +320,7 @@ def test_any_size(config, family, size):
     assert out.shape == plain.shape and out.isfinite().all() and not torch.equal(out, plain)
 
 
-@pytest.mark.in_turn(2)
+@pytest.mark.in_turn(4)
 @cases
 def test_under_inference_mode_and_with_circular_padding(config, family):
     unet, step = fresh(family), inputs(family)
@@ -378,6 +380,7 @@ def test_acts_in_its_passes_only(config, pass_name, knob):
     assert not torch.equal(acting(unet, config, step, pass_name), plain)
 
 
+@pytest.mark.in_turn(2)
 @configs
 def test_a_pass_may_begin_within_the_run(config):
     unet, step = shared("sd1"), inputs("sd1", height=8, width=8)
@@ -394,7 +397,7 @@ def test_a_pass_may_begin_within_the_run(config):
 # Under the forwards that hosts bring.
 
 
-@pytest.mark.in_turn(4)
+@pytest.mark.in_turn(6)
 @cases
 @pytest.mark.parametrize("name", HOSTS)
 def test_same_result_in_every_host(config, family, name):
@@ -414,7 +417,7 @@ def in_plain_ldm(config, family):
     return evaluate(shared(family), config, [inputs(family, seed=i, timestep=t) for i, t in enumerate((900, 500))])
 
 
-@pytest.mark.in_turn(4)
+@pytest.mark.in_turn(6)
 @cases
 def test_same_result_in_every_host_with_control(config, family):
     """Residuals at every skip connection and the middle: hosts that add the same residuals must agree.

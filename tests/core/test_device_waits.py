@@ -122,7 +122,7 @@ def walked(config, family="sd1", size=(32, 24), evaluations=(990, 970)):
     return found
 
 
-@pytest.mark.in_turn(2)
+@pytest.mark.in_turn(4)
 @pytest.mark.parametrize("config", CONFIGS)
 def test_no_layer_waits(config):
     first, *later = walked(config)
@@ -156,7 +156,7 @@ def test_what_waits_is_seen(read, probe, monkeypatch):
     assert ran and waits.met["seen"] == 1
 
 
-@pytest.mark.in_turn(2)
+@pytest.mark.in_turn(4)
 @pytest.mark.parametrize(
     "config, asked",
     [

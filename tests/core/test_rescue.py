@@ -49,7 +49,7 @@ def evaluated(unet, configs, forward, steps):
         return outs, run
 
 
-@pytest.mark.in_turn(3)
+@pytest.mark.in_turn(5)
 @pytest.mark.parametrize("family", ("sd1", "sdxl"))
 @pytest.mark.parametrize("place", ("in.0", "in.3", "mid", "out.2", "out.8", "end"))
 def test_the_evaluation_is_plain_and_so_are_those_that_follow(family, place, failing, caplog):
@@ -64,7 +64,7 @@ def test_the_evaluation_is_plain_and_so_are_those_that_follow(family, place, fai
     assert snapshot(unet) == before
 
 
-@pytest.mark.in_turn(3)
+@pytest.mark.in_turn(5)
 @pytest.mark.parametrize("name", HOSTS)
 @pytest.mark.parametrize("place", ("in.5", "out.3"))
 def test_in_every_host_with_its_residuals(name, place, failing):

@@ -68,7 +68,7 @@ ONE_EACH = [{"detail1": 10}, {"detail1": -10}, {"detail1": 0, "detail2": 10}, {"
 TOGETHER = {"detail1": 4, "detail2": -6, "contrast": -5}
 
 
-@pytest.mark.in_turn(2)
+@pytest.mark.in_turn(4)
 @pytest.mark.parametrize(
     "family, values",
     [(family, values) for family in ("sd1", "sdxl") for values in ONE_EACH] + [(family, TOGETHER) for family in FAMILIES],
@@ -99,7 +99,7 @@ def test_both_ways_to_call_cond_and_uncond(family, rows):
     torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.in_turn(3)
+@pytest.mark.in_turn(5)
 @pytest.mark.parametrize("family", ("sd1", "sdxl"))
 @pytest.mark.parametrize("name", HOSTS)
 def test_every_host(family, name):

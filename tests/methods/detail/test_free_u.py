@@ -71,7 +71,7 @@ def published(unet: nn.Module, step: dict, version: int, stages: dict[int, tuple
     return unet.out(h)
 
 
-@pytest.mark.in_turn(3)
+@pytest.mark.in_turn(5)
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("version", (1, 2))
 @pytest.mark.parametrize("size", [(16, 16), (8, 24)], ids=str)

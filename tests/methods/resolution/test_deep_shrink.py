@@ -244,7 +244,7 @@ def test_half_precision(dtype):
 # ControlNet.
 
 
-@pytest.mark.in_turn(2)
+@pytest.mark.in_turn(4)
 @families
 @pytest.mark.parametrize(
     "size, knobs",
@@ -435,7 +435,7 @@ def test_caches_begin_anew_where_the_size_changes(family, cache, knobs):
         assert torch.equal(call(unet, after), expected)
 
 
-@pytest.mark.in_turn(3)
+@pytest.mark.in_turn(5)
 @families
 @pytest.mark.parametrize(
     "other",

@@ -145,7 +145,7 @@ def windowed(unet, family, size, shifts):
 # RAU-Net.
 
 
-@pytest.mark.in_turn(3)
+@pytest.mark.in_turn(5)
 @pytest.mark.parametrize("family", ("sd1", "sd2", "sdxl", "ssd1b", "refiner"))
 @pytest.mark.parametrize("strides, pools", [(True, False), (False, True), (True, True)])
 def test_raunet_equals_the_published_operations(family, strides, pools):
@@ -247,7 +247,7 @@ def test_the_downsamples_convolution_stays_as_its_host_left_it():
     assert_close(out, reference(doubled, step, conv=3))
 
 
-@pytest.mark.in_turn(2)
+@pytest.mark.in_turn(4)
 @pytest.mark.parametrize("name", HOSTS)
 @pytest.mark.parametrize("size", [(16, 16), (17, 24)], ids=str)
 @pytest.mark.parametrize("family", ("sd1", "sdxl"))
@@ -261,7 +261,7 @@ def test_every_host_gives_the_same(name, size, family):
     assert snapshot(unet) == before
 
 
-@pytest.mark.in_turn(3)
+@pytest.mark.in_turn(5)
 @pytest.mark.parametrize("name", ("controlnet", "controlnet_reference", "forge", "forge_classic", "reforge"))
 @pytest.mark.parametrize("size", [(16, 16), (17, 24)], ids=str)
 @pytest.mark.parametrize("family", ("sd1", "sdxl"))

@@ -88,7 +88,7 @@ def rows_seen(unet, step, run_it):
 # What comes out.
 
 
-@pytest.mark.in_turn(3)
+@pytest.mark.in_turn(5)
 @pytest.mark.parametrize("config, family", [*((MIDDLE, family) for family in FAMILIES), (AT_ONE, "sd1")])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_row_is_its_partners_conditional_evaluation(config, family, layout):
@@ -360,7 +360,7 @@ def test_several_parts_of_a_prompt_that_weigh_1_need_no_negative_prompt():
 # In the forwards that hosts bring.
 
 
-@pytest.mark.in_turn(4)
+@pytest.mark.in_turn(7)
 @configs
 @families
 @pytest.mark.parametrize("name", HOSTS)
@@ -386,7 +386,7 @@ def test_in_every_host(config, family, name, size):
     assert snapshot(unet) == before
 
 
-@pytest.mark.in_turn(3)
+@pytest.mark.in_turn(5)
 @families
 @pytest.mark.parametrize("name", ("controlnet", "forge", "forge_classic", "reforge"))
 @pytest.mark.parametrize("size", [(8, 8), (9, 12)], ids=str)

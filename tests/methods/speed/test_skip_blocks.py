@@ -44,7 +44,7 @@ def forward_without(unet: nn.Module, step: dict, inputs_left_out=(), middle=True
     return unet.out(h)
 
 
-@pytest.mark.in_turn(2)
+@pytest.mark.in_turn(4)
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("size", [(16, 16), (8, 24)], ids=str)
 def test_without_the_middle(family, size):
@@ -122,7 +122,7 @@ def zeroed(unet: nn.Module, *branches: nn.Module) -> nn.Module:
     return unet
 
 
-@pytest.mark.in_turn(3)
+@pytest.mark.in_turn(5)
 @pytest.mark.parametrize(
     "name, branches",
     [
