@@ -11,7 +11,7 @@ from benchmarks.timing import seconds_now
 from lib_unetmod import Config, modified
 from lib_unetmod.core.call import Guidance, HostCall
 from lib_unetmod.playground.model import SmallModel
-from lib_unetmod.playground.samplers import SAMPLERS, TRAILING, Course, schedule_type
+from lib_unetmod.playground.samplers import SAMPLERS, TRAILING, Course
 
 CFG, SEED = 4.0, 5
 
@@ -54,7 +54,7 @@ def drawn(
         seed=seed,
         evaluations=len(course.timesteps),
         sampler=SAMPLERS[sampler].label,
-        schedule=schedule_type(sampler, schedule).lower() or TRAILING,
+        schedule=course.schedule,
     )
     with modified(model.unet, configs, call=call, vae=model.vae if decoded else None, trained_size=trained) as run:
 

@@ -54,8 +54,8 @@ def empty_reference_banks(unet: UNetMap) -> None:
     """
     for module, _ in unet.insides:
         for name in ("bank", "style_cfgs"):
-            if vars(module).get(name):
-                setattr(module, name, [])
+            if isinstance(kept := vars(module).get(name), list):
+                kept.clear()
 
 
 def _of_modules(unet: UNetMap) -> Iterator[Callable]:

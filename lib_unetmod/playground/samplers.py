@@ -88,6 +88,7 @@ class Course:
 
     Attributes:
         timesteps: (evaluations,), those of the U-Net, falling from at most 999 to at least 0.
+        schedule: how its noise levels are spaced, as `HostCall.schedule` has it.
     """
 
     def __init__(
@@ -103,7 +104,9 @@ class Course:
         self._scheduler = self._sampler.scheduler(**NOISE_SCHEDULE, prediction_type=prediction_type, **self._sampler.options)
         self._scheduler.set_timesteps(steps, device=device)
         self._begins_with = self._scheduler.init_noise_sigma
-        if of_webui := schedule_type(sampler, schedule):
+        of_webui = schedule_type(sampler, schedule)
+        self.schedule = of_webui.lower() or TRAILING
+        if of_webui:
             self._take(SCHEDULES[of_webui](steps))
         left_out = (steps - steps_taken) * self._scheduler.order
         self._scheduler.set_begin_index(left_out)

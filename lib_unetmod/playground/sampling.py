@@ -19,7 +19,7 @@ from ..core.target import TRAINED, Target
 from ..core.unet_map import inspect_unet
 from ..core.upcoming_picture import UpcomingPass, UpcomingPicture
 from .model import SmallModel
-from .samplers import SAMPLERS, TRAILING, Course, schedule_type
+from .samplers import SAMPLERS, Course
 from .settings import Settings
 
 #: Called with the number of evaluations done and their total; what it raises ends the drawing.
@@ -83,7 +83,7 @@ def draw(model: SmallModel, settings: Settings, configs: Iterable[Config] = (), 
         with watch.measure("text_encoder"):
             context = _context(model, settings)
         trained = model.architecture.get("trained_size")
-        call = _host_call(model, settings, context, len(course.timesteps))
+        call = _host_call(model, settings, context, course)
         with modified(model.unet, configs, call=call, vae=model.vae, trained_size=trained) as run:
             clean = None
             if settings.image is not None:
@@ -169,7 +169,7 @@ def _course(model: SmallModel, settings: Settings, device: torch.device | str = 
     return Course(settings.sampler, settings.steps, settings.steps_taken, kind, device, settings.schedule)
 
 
-def _host_call(model: SmallModel, settings: Settings, context: Tensor, evaluations: int) -> HostCall:
+def _host_call(model: SmallModel, settings: Settings, context: Tensor, course: Course) -> HostCall:
     # The context's rows: without the prompt, then with it. A single row, at CFG 1, is the conditional one.
     rows = (len(context) - 1,) * len(context)
     return HostCall(
@@ -178,9 +178,9 @@ def _host_call(model: SmallModel, settings: Settings, context: Tensor, evaluatio
         pass_name="first" if settings.image is None else "img2img",
         seed=settings.seed,
         denoising=_denoising(settings),
-        evaluations=evaluations,
+        evaluations=len(course.timesteps),
         sampler=SAMPLERS[settings.sampler].label,
-        schedule=schedule_type(settings.sampler, settings.schedule).lower() or TRAILING,
+        schedule=course.schedule,
     )
 
 

@@ -83,7 +83,7 @@ def _faster(upcoming: UpcomingPicture) -> Quick:
         return Quick({}, _why_not_faster(last, like))
     said = _set(configs)
     if forecast in configs:
-        said += f" Step forecast takes {100 * _best_plan(last.sampler).time:.0f} % of the time (test model, {last.sampler})."
+        said += f" Step forecast takes {100 * _best_plan(last.sampler).time:.0f} % of the time (test model)."
     elif cache in configs and like == last.sampler:
         said += f" DeepCache takes {100 * _best_cache(like).time:.0f} % of the time (test model, {like})."
     elif cache in configs:

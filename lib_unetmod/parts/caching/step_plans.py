@@ -36,4 +36,4 @@ def shipped_plan(sampler: str, schedule: str, evaluations: int | None, speed: fl
 
 @cache
 def _shipped() -> tuple[dict[str, Any], ...]:
-    return tuple(json.loads(_FILE.read_text("utf-8"))["plans"]) if _FILE.exists() else ()
+    return tuple(json.loads(_FILE.read_text("utf-8"))["plans"])

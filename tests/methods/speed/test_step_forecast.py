@@ -12,7 +12,7 @@ from unets import FAMILIES, call, fresh, inputs
 
 from lib_unetmod import ConfigError, GuidanceInterval, StepForecast, modified
 from lib_unetmod.core.call import Guidance
-from lib_unetmod.core.noise import progress_at, sigma_at
+from lib_unetmod.core.noise import progress_at
 
 NEUTRAL = StepForecast(speed=1)
 #: By progress: all but the very first evaluations are predicted.
@@ -97,7 +97,6 @@ def test_blend_is_the_mean_of_line_and_parabola():
 def letters_run(config, evaluations, steps=None, **told):
     """What was run, one letter an evaluation, of a pass of as many."""
     unet, ran, out = fresh("sd1"), [], ""
-    unet.middle_block.register_forward_hook(lambda *_: None)
     handle = unet.middle_block[0].in_layers[1].register_forward_hook(lambda *_: ran.append(1))
     step = inputs("sd1", batch=1)
     with modified(unet, [config], evaluations=evaluations) as run:
@@ -226,7 +225,3 @@ def test_what_is_handed_out_is_the_hosts_own():
 def test_wrong_values_name_themselves(values, text):
     with pytest.raises(ConfigError, match=text):
         StepForecast(**values)
-
-
-def test_noise_levels_and_progress_belong_together():
-    assert all(abs(sigma_at(progress_at(sigma)) - sigma) < 1e-6 * sigma for sigma in SIGMAS[:-1])
