@@ -175,10 +175,13 @@ class Run:
 
     def end_pass(self) -> None:
         """Let go of all that is kept for further evaluations: the pass's last one is done, and decoding may follow."""
+        self._let_go()
+        self.clock.begin_pass(None)
+
+    def _let_go(self) -> None:
         self._ledger.clear()
         empty_reference_banks(self.map)
         self.clock.end_traversals()
-        self.clock.begin_pass(None)
         self._called = UNetCall()
         self._readers.pass_begins()
 
@@ -348,7 +351,7 @@ class Run:
         self._installed.remove()
         while self._undo:
             self._undo.pop()()
-        self.end_pass()
+        self._let_go()
         self.clock.traversal = Traversal()
         self._walked_call_input = False
         self._forget_slots()
@@ -492,7 +495,7 @@ def modified(
         seed: the picture's, from which methods that draw at random take their generators.
         vae: the autoencoder that will decode the latents inside the `with`, for the methods that act on it too.
         trained_size: side in pixels of the square at which the model was trained; None for that of the U-Net's family.
-        call: what a host says of its calls, in place of `pass_name` and `seed`.
+        call: what a host says of its calls, in place of `pass_name`, `seed` and `evaluations`.
         keep_bytes: the most that methods may keep from one evaluation to the next, all together; None for a quarter of what
             is free on the device. What there is no room for runs in full, which is noted.
         evaluations: how many evaluations the first pass makes, where that is known: for methods that go by a plan.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -181,6 +182,23 @@ def test_runs_in_full_where_guidance_begins():
             call(unet, inputs("sd1", timestep=999 - 999 * number / 8))
             ran += str(*calls) or "P"
     assert ran == "1PPP2PPP"
+
+
+def test_a_refiner_goes_on_with_the_plan_where_the_first_model_left_it():
+    base, refiner, ran = fresh("sd1"), fresh("sd2"), ""
+    calls = []
+    for unet in (base, refiner):
+        unet.middle_block[0].in_layers[1].register_forward_hook(lambda *_: calls.append(1))
+    with modified(base, [StepForecast(plan="FPFPPPPF")], evaluations=8) as run:
+        for number in range(8):
+            calls.clear()
+            unet, family = (base, "sd1") if number < 4 else (refiner, "sd2")
+            run.follow(unet)
+            run.told(replace(run.call, evaluations=8))  # a host says it with each call
+            run.new_evaluation()
+            call(unet, inputs(family, timestep=900 - 50 * number))
+            ran += "F" if calls else "P"
+    assert ran == "FPFPFPPF"  # the refiner's first runs, whatever the plan says
 
 
 @pytest.mark.parametrize("name", ("forge", "forge_classic", "reforge"))
