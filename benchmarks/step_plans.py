@@ -28,7 +28,7 @@ from benchmarks.prompts import PROMPTS
 from benchmarks.timing import device
 from lib_unetmod import StepForecast
 from lib_unetmod.parts.caching import step_plans
-from lib_unetmod.parts.caching.plan import FULL, StepPlan, even, swapped
+from lib_unetmod.parts.caching.plan import FULL, PREDICTED, StepPlan, even, swapped
 from lib_unetmod.playground.model import SmallModel, load
 from lib_unetmod.playground.samplers import SAMPLERS, schedule_type
 from lib_unetmod.settings.measured import write_part
@@ -68,7 +68,9 @@ def search(model: SmallModel, sampler: str, steps: int, speed: float, tries: int
 
     least, best = min(((error(plan), plan) for plan in _regular(steps, fulls_of(steps, speed))), key=lambda one: one[0])
     for _ in range(tries):
-        places = {kind: [at for at, letter in enumerate(best.letters) if at and letter == kind] for kind in (FULL, "P")}
+        places = {
+            kind: [at for at, letter in enumerate(best.letters) if at and letter == kind] for kind in (FULL, PREDICTED)
+        }
         plan = swapped(best, [chance.choice(of_kind) for of_kind in places.values()])
         if (found := error(plan)) < least:
             least, best = found, plan
@@ -81,7 +83,7 @@ def _regular(steps: int, fulls: int) -> Iterator[StepPlan]:
     for power in (0.7, 1.4):
         places = sorted({round((index / fulls) ** power * (steps - 1)) for index in range(fulls)})
         missing = [at for at in range(steps) if at not in places][: fulls - len(places)]
-        yield StepPlan("".join(FULL if at in (*places, *missing) else "P" for at in range(steps)))
+        yield StepPlan("".join(FULL if at in (*places, *missing) else PREDICTED for at in range(steps)))
 
 
 def judged_prompts() -> list[str]:

@@ -9,7 +9,8 @@ Costs: one latent for each row, up to five with the polynomials; a few small ope
 whole of each such step. Changes: fine detail; compared with a picture of as few steps, composition and detail stay.
 
 The first step always runs, and so does one in which something else changed: the prompt, the rows, the size, what another
-method does, whether ControlNet takes part, and a step back to more noise.
+method does, whether ControlNet takes part (where the host says so with its call, as the forks do), and a step back to more
+noise.
 """
 
 from __future__ import annotations
@@ -35,11 +36,9 @@ from ...core.unet_call import UNetCall
 from ...core.unet_map import Block, UNetMap
 from ...core.upcoming_picture import Idle, UpcomingPass
 from ...parts.blocks.skipped_span import replaced
-from ...parts.caching.plan import FULL, StepPlan, even
+from ...parts.caching.plan import FULL, PREDICTED, StepPlan, even
 from ...parts.caching.step_plans import shipped_plan
 from ...parts.caching.step_predictors import STEP_PREDICTORS, StepPredictor
-
-_PREDICTED = "P"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,14 +99,14 @@ class StepForecast(Config):
 
     def changes_nothing(self) -> bool:
         if self.plan:
-            return _PREDICTED not in self.plan
+            return PREDICTED not in self.plan
         return self.interval == 1 or (self.interval == 0 and self.speed == 1)
 
     def details(self) -> str:
         return self.plan or (f"every {self.interval}" if self.interval else f"{self.speed:g}x")
 
     def idle_at(self, reached: tuple[float, ...] | None, one: UpcomingPass, unet: UNetMap | None) -> Idle | None:
-        if one.evaluations is None or _PREDICTED in self.plan_of(one.sampler, "", len(one.evaluations)).letters:
+        if one.evaluations is None or PREDICTED in self.plan_of(one.sampler, "", len(one.evaluations)).letters:
             return None
         steps = f"{one.steps} step{'s' * (one.steps != 1)}"
         return Idle(f"at {steps}", f"{self.short} skips none of {steps}. Use more sampling steps.")
@@ -209,7 +208,7 @@ def step_forecast(config: StepForecast, unet: UNetMap, run: Run) -> Iterator[Edi
         memory, call = memories.get(), run.called_with
         if memory is not None and call.x is not None:
             progress = run.clock.progress
-            predicts = memory.goes_on(call, progress) and plan.get().at(run.clock, memory.last_full) == _PREDICTED
+            predicts = memory.goes_on(call, progress) and plan.get().at(run.clock, memory.last_full) == PREDICTED
             memory.progress = progress
             if not predicts:
                 memory.runs(call, progress)

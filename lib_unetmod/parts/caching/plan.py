@@ -1,14 +1,12 @@
-"""Plans: which evaluations of a pass run in full and what answers in the others, as a text of one letter an evaluation.
+"""Plans: which evaluations of a pass run in full, as a text of one letter an evaluation: F runs, P is predicted whole.
 
-F runs in full, D keeps the deep blocks (DeepCache), E the encoder (Faster Diffusion), P is predicted whole (Step forecast).
-When an evaluation is left out matters more than how (`docs/speed.md`), so plans are searched and kept. A method answers
-in the evaluations of its own letter and lets the others run, so that one text may serve several methods at once.
+When an evaluation is left out matters as much as how (`docs/step_plans.md`), so plans are searched and kept.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -17,8 +15,7 @@ import numpy as np
 from ...core.clock import Clock
 from ...core.knobs import ConfigError, shortened
 
-FULL = "F"
-LETTERS = "FDEP"
+FULL, PREDICTED = "F", "P"
 #: Of letters: more evaluations than any sampler makes.
 _LONGEST = 1000
 #: Of shares of a plan, which are added up.
@@ -36,8 +33,8 @@ class StepPlan:
     letters: str
 
     def __post_init__(self) -> None:
-        if len(self.letters) > _LONGEST or not set(self.letters) <= set(LETTERS):
-            raise ConfigError(f"plan is {shortened(self.letters)}; it takes the letters {', '.join(LETTERS)}, at most 1000.")
+        if len(self.letters) > _LONGEST or not set(self.letters) <= {FULL, PREDICTED}:
+            raise ConfigError(f"plan is {shortened(self.letters)}; it takes the letters F and P, at most {_LONGEST}.")
         if not self.letters.startswith(FULL):
             raise ConfigError(f"plan is {shortened(self.letters)}; it must begin with F, because nothing is kept before.")
 
@@ -80,16 +77,18 @@ def _stretched(letters: str, evaluations: int) -> str:
     for number, place in enumerate(places):
         least = chosen[-1] + 1 if chosen else 0
         chosen.append(min(max(int(place + _ROUNDING), least), evaluations - fulls + number))
-    other = next((letter for letter in letters if letter != FULL), FULL)
-    there = (letters[int((index + 0.5) / scale)] for index in range(evaluations))
-    return "".join(FULL if index in chosen else other if letter == FULL else letter for index, letter in enumerate(there))
+    return _with_fulls(chosen, evaluations)
 
 
-def even(evaluations: int, cost: float, letter: str = "P") -> StepPlan:
+def _with_fulls(places: Collection[int], evaluations: int) -> str:
+    return "".join(FULL if index in places else PREDICTED for index in range(evaluations))
+
+
+def even(evaluations: int, cost: float) -> StepPlan:
     """Full evaluations evenly spread, the first among them; `cost` is their share, 0 to 1."""
     fulls = max(round(cost * evaluations), 1)
     begins = {math.ceil(index * evaluations / fulls - _ROUNDING) for index in range(fulls)}
-    return StepPlan("".join(FULL if index in begins else letter for index in range(evaluations)))
+    return StepPlan(_with_fulls(begins, evaluations))
 
 
 def swapped(plan: StepPlan, places: Sequence[int]) -> StepPlan:

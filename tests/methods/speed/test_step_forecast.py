@@ -235,7 +235,7 @@ def test_what_is_handed_out_is_the_hosts_own():
     "values, text",
     [
         ({"plan": "PF"}, "StepForecast: plan is 'PF'; it must begin with F"),
-        ({"plan": "FX"}, "StepForecast: plan is 'FX'; it takes the letters F, D, E, P"),
+        ({"plan": "FX"}, "StepForecast: plan is 'FX'; it takes the letters F and P"),
         ({"speed": 9}, "speed is 9.0; it takes a number from 1 to 4"),
         ({"predictor": "magic"}, "predictor is 'magic'"),
     ],
