@@ -8,6 +8,8 @@ import pytest
 import torch
 from probe import probe_registered
 
+from lib_unetmod import Config
+
 # The tensors are too small for a second thread to pay; processes run side by side instead (pytest -n).
 torch.set_num_threads(1)
 
@@ -28,23 +30,30 @@ def pytest_configure(config):
 class InTurn:
     """Of the cases of a test marked `in_turn(k)` one of k is for every day, by turns, and the others are marked slow.
 
-    So all values of each parameter are met, and every pair of them in the slow tests. Cases that are slow anyway do not
-    count.
+    For every day are those too that a value of a parameter, or a config's method, would not be met without. Cases that are
+    slow anyway do not count.
     """
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, items):
-        seen = Counter()
+        seen, met = Counter(), set()
         for item in items:
             turn = item.get_closest_marker("in_turn")
             if turn is None or item.get_closest_marker("slow"):
                 continue
             (of,) = turn.args
             test = (item.parent.nodeid, item.originalname)
+            values = {(test, name, _as_met(value)) for name, value in item.callspec.params.items()}
             # One of each k neighbours, and not always the same one: else a parameter of k values would keep one of them.
-            if (seen[test] + seen[test] // of) % of:
+            if (seen[test] + seen[test] // of) % of and values <= met:
                 item.add_marker(pytest.mark.slow)
+            else:
+                met |= values
             seen[test] += 1
+
+
+def _as_met(value):
+    return type(value) if isinstance(value, Config) else repr(value)
 
 
 @pytest.hookimpl(trylast=True)

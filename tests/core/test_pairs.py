@@ -94,7 +94,7 @@ def pairs_in_sizes():
                 yield pytest.param(*pair, family, size, id=f"{'-'.join(pair)}-{family}-{size}", marks=marks)
 
 
-@pytest.mark.in_turn(6)
+@pytest.mark.in_turn(4)
 @pytest.mark.parametrize("first, second, family, size", pairs_in_sizes())
 def test_both_act_in_any_order_and_leave_no_trace(first, second, family, size):
     """With a control's residuals in every second of them: over the pairs, in each size and family as often."""
@@ -109,7 +109,7 @@ def test_both_act_in_any_order_and_leave_no_trace(first, second, family, size):
         assert not torch.equal(both, alone(name, family, size, controlled, timesteps))
 
 
-@pytest.mark.in_turn(6)
+@pytest.mark.in_turn(2)
 @pairs
 @families
 def test_hosts_give_the_same(first, second, family):
