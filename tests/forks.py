@@ -14,7 +14,6 @@ serves them, with the differences in `Fork`:
 
 from __future__ import annotations
 
-import copy
 import functools
 import logging
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from unets import (
     TRANSFORMER_BLOCKS,
     UNETS,
     UPSAMPLES,
+    copied,
     embed,
 )
 
@@ -84,7 +84,7 @@ def adapt_for_fork(unet: nn.Module, fork: Fork) -> nn.Module:
     Each instance's `__class__` becomes a subclass of its real class that bears the same name and overrides `forward`
     (for the U-Net in Forge: Forge's name). Parameters, children, state-dict keys and isinstance checks stay.
     """
-    unet = copy.deepcopy(unet)
+    unet = copied(unet)
     adapters: list[tuple[type | tuple[type, ...], type]] = [
         (UNETS, _ForkUNet),
         (BLOCKS, _ForkBlock),

@@ -22,7 +22,6 @@ traversal empties from the end.
 from __future__ import annotations
 
 import contextlib
-import copy
 import functools
 import types
 from collections.abc import Callable, Iterator
@@ -33,7 +32,7 @@ import torch
 import torch.nn.functional as F
 from forks import FORGE, FORGE_CLASSIC, REFORGE, Fork, adapt_for_fork
 from torch import Tensor, nn
-from unets import DOWNSAMPLES, TRANSFORMER_BLOCKS, embed, ldm, sgm
+from unets import DOWNSAMPLES, TRANSFORMER_BLOCKS, copied, embed, ldm, sgm
 
 
 @dataclass(frozen=True)
@@ -165,7 +164,7 @@ class ControlNetHook:
 
 
 def _hooked(unet: nn.Module, reference: bool = False) -> nn.Module:
-    unet = copy.deepcopy(unet)
+    unet = copied(unet)
     ControlNetHook(unet, reference)
     return unet
 
@@ -204,8 +203,8 @@ def _host_of_fork(fork: Fork) -> Host:
 HOSTS: dict[str, Host] = {
     host.name: host
     for host in (
-        Host("plain", copy.deepcopy, _forward_plain, None),
-        Host("a1111", copy.deepcopy, _forward_webui, None),
+        Host("plain", copied, _forward_plain, None),
+        Host("a1111", copied, _forward_webui, None),
         Host("controlnet", _hooked, _forward_webui, "nearest"),
         Host("controlnet_reference", functools.partial(_hooked, reference=True), _forward_webui, "nearest"),
         _host_of_fork(FORGE),

@@ -6,7 +6,6 @@ from what stays: on the CPU both would pass unseen. What the U-Net's own code an
 
 from __future__ import annotations
 
-import copy
 import sys
 from collections import Counter
 from dataclasses import replace
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
-from unets import FAMILIES, call, inputs
+from unets import call, fresh, inputs
 
 import lib_unetmod
 from lib_unetmod import (
@@ -106,7 +105,7 @@ def reads(monkeypatch):
 
 
 def walked(config, family="sd1", size=(32, 24), evaluations=(990, 970)):
-    unet = copy.deepcopy(FAMILIES[family]()).to("meta")
+    unet = fresh(family).to("meta")
     found = []
     with modified(unet, [config]) as run:
         run.guidance = Guidance(1.0, (0, 0))
