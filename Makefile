@@ -24,13 +24,13 @@ test: $(VENV)/test
 	$(BIN)/python tests/gradio_versions.py
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
-# For the daily loop: of each test the first case, without the two that go on for long by design.
+# For the daily loop: of each test the first case, without the fuzz tests, which go on for long by design.
 quick: $(VENV)/test
 	$(BIN)/python -m ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/python tests/gradio_versions.py
 	$(BIN)/python -m pytest -n 2 -m "not slow" --quick \
-		--ignore tests/settings/test_fuzz.py --ignore tests/playground/test_soak.py
+		--ignore tests/settings/test_fuzz.py
 
 # On the oldest that users have; what needs something newer is skipped, and says what.
 test-oldest: $(OLDEST)/test

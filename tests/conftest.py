@@ -28,10 +28,10 @@ def pytest_configure(config):
 
 
 class InTurn:
-    """Of the cases of a test marked `in_turn(k)` one of k is for every day, by turns, and the others are marked slow.
+    """Of the cases of a test marked `in_turn(k)`, or whose file is, one of k is for every day, and the others are slow.
 
-    For every day are those too that a value of a parameter, or a config's method, would not be met without. Cases that are
-    slow anyway do not count.
+    For every day are those too that a name (a method's, also of its config, a family's, a host's) would not be met without.
+    Cases that are slow anyway do not count.
     """
 
     @pytest.hookimpl(tryfirst=True)
@@ -39,21 +39,23 @@ class InTurn:
         seen, met = Counter(), set()
         for item in items:
             turn = item.get_closest_marker("in_turn")
-            if turn is None or item.get_closest_marker("slow"):
+            if turn is None or item.get_closest_marker("slow") or not hasattr(item, "callspec"):
                 continue
             (of,) = turn.args
             test = (item.parent.nodeid, item.originalname)
-            values = {(test, name, _as_met(value)) for name, value in item.callspec.params.items()}
+            named = {name: _name_of(value) for name, value in item.callspec.params.items()}
+            names = {(test, name, value) for name, value in named.items() if value is not None}
             # One of each k neighbours, and not always the same one: else a parameter of k values would keep one of them.
-            if (seen[test] + seen[test] // of) % of and values <= met:
+            if (seen[test] + seen[test] // of) % of and names <= met:
                 item.add_marker(pytest.mark.slow)
             else:
-                met |= values
+                met |= names
             seen[test] += 1
 
 
-def _as_met(value):
-    return type(value) if isinstance(value, Config) else repr(value)
+def _name_of(value):
+    """None of what is no name."""
+    return type(value) if isinstance(value, Config) else value if isinstance(value, str) else None
 
 
 @pytest.hookimpl(trylast=True)

@@ -33,6 +33,8 @@ from lib_unetmod.core.registry import method, method_of
 from lib_unetmod.core.run import Run
 from tests.contract import contract_configs
 
+pytestmark = pytest.mark.in_turn(6)
+
 #: Early ones, at progress 0.01 to 0.07, where the contract's settings act.
 TIMESTEPS = (990, 970, 950, 930)
 #: The first of each method: others may have more to tell.

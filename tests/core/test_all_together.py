@@ -13,6 +13,8 @@ from unets import FAMILIES, call, inputs
 from lib_unetmod import METHODS, modified, what_is_on
 from tests.core.test_pairs import ALIKE, SIZES, assert_the_same_as_plain, config_of, drawn, excluded, families, timesteps_for
 
+pytestmark = pytest.mark.in_turn(6)
+
 #: Each of the two caches with everything else.
 SETS = {cache: [name for name in METHODS if not excluded(name, cache)] for cache in ("deep_cache", "encoder_reuse")}
 #: What needs to be told which rows are conditional, or says nothing without.
@@ -27,7 +29,6 @@ def test_every_method_is_in_a_set():
         assert not any(excluded(one, other) for one in names for other in names)
 
 
-@pytest.mark.in_turn(6)
 @sets
 @families
 @pytest.mark.parametrize("size", SIZES, ids=str)

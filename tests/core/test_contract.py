@@ -18,6 +18,8 @@ from unets import inputs as inputs_of_any_size
 
 from lib_unetmod import ConfigError, inspect_unet, modified, what_is_on
 
+pytestmark = pytest.mark.in_turn(8)
+
 configs = pytest.mark.parametrize("config", contract_configs())
 cases = pytest.mark.parametrize("config, family", contract_cases())
 first_cases = pytest.mark.parametrize("config, family", contract_cases(others_slow=True))
@@ -94,7 +96,6 @@ def test_acts_inside_and_leaves_no_trace_outside(config, family):
     assert torch.equal(call(unet, step), plain)
 
 
-@pytest.mark.in_turn(4)
 @first_cases
 @pytest.mark.parametrize("error", (RuntimeError, KeyboardInterrupt))
 def test_an_exception_inside_a_block_leaves_no_trace(config, family, error):
@@ -114,7 +115,6 @@ def test_an_exception_inside_a_block_leaves_no_trace(config, family, error):
     assert torch.equal(evaluate(unet, config, [step])[0], expected)
 
 
-@pytest.mark.in_turn(4)
 @cases
 def test_two_runs_in_a_row_are_equal(config, family):
     unet = shared(family)
@@ -148,7 +148,6 @@ def test_the_same_method_twice_is_refused_before_anything_is_touched(config, fam
     assert snapshot(unet) == before
 
 
-@pytest.mark.in_turn(4)
 @first_cases
 def test_runs_leave_in_any_order(config, family, probe):
     unet, step = fresh(family), inputs(family)
@@ -178,7 +177,6 @@ def test_runs_leave_in_any_order(config, family, probe):
         assert snapshot(unet) == before
 
 
-@pytest.mark.in_turn(4)
 @first_cases
 def test_lives_with_a_foreign_wrapper(config, family):
     """A foreign wrapper doubles what conv_in returns; it is put on and taken off before and after ours."""
@@ -219,7 +217,6 @@ def test_lives_with_a_foreign_wrapper(config, family):
 # How samplers and hosts call.
 
 
-@pytest.mark.in_turn(4)
 @cases
 def test_cond_and_uncond_in_one_batch_equal_two_calls(config, family):
     steps = [inputs(family, batch=2, seed=i, timestep=t) for i, t in enumerate((900, 700, 700, 300))]
@@ -229,7 +226,6 @@ def test_cond_and_uncond_in_one_batch_equal_two_calls(config, family):
         assert_close(torch.cat(apart[2 * step : 2 * step + 2]), whole)
 
 
-@pytest.mark.in_turn(3)
 @cases
 def test_token_lengths_may_differ_and_uncond_may_be_left_out(config, family):
     unet = shared(family)
@@ -239,7 +235,6 @@ def test_token_lengths_may_differ_and_uncond_may_be_left_out(config, family):
         assert out.shape == step["x"].shape and out.isfinite().all()
 
 
-@pytest.mark.in_turn(6)
 @cases
 @pytest.mark.parametrize("timesteps", [(500,), (800, 200), (900, 700, 700, 500, 500, 300)])
 def test_few_evaluations_second_order_and_repeated_timesteps(config, family, timesteps):
@@ -257,7 +252,6 @@ def test_few_evaluations_second_order_and_repeated_timesteps(config, family, tim
         assert run.clock.evaluation == len(set(timesteps)) - 1
 
 
-@pytest.mark.in_turn(4)
 @cases
 def test_size_may_change_on_the_way(config, family):
     unet = shared(family)
@@ -269,7 +263,6 @@ def test_size_may_change_on_the_way(config, family):
     assert_close(results[2], results[0])
 
 
-@pytest.mark.in_turn(4)
 @cases
 def test_dtype_may_change_on_the_way(config, family):
     """Autocast begins and ends within a run: the layers' outputs are half as precise in between."""
@@ -284,7 +277,6 @@ def test_dtype_may_change_on_the_way(config, family):
     assert_close(again, single)
 
 
-@pytest.mark.in_turn(2)
 @configs
 def test_the_unet_may_be_exchanged_on_the_way(config):
     old, new, step = shared("sd1"), shared("sd2"), inputs("sd2")
@@ -297,7 +289,6 @@ def test_the_unet_may_be_exchanged_on_the_way(config):
     assert snapshot(new) == before[1]
 
 
-@pytest.mark.in_turn(2)
 @cases
 @pytest.mark.parametrize("batch", (1, 3))
 def test_any_batch(config, family, batch):
@@ -307,7 +298,6 @@ def test_any_batch(config, family, batch):
         assert_close(evaluate(shared(family), config, [rows(steps[0], row, row + 1)])[0][0], whole[row])
 
 
-@pytest.mark.in_turn(6)
 @cases
 @pytest.mark.parametrize(
     "size", [(17, 24), (9, 40), (16, 8), (8, 8), pytest.param((127, 77), marks=pytest.mark.slow)], ids=str
@@ -320,7 +310,6 @@ def test_any_size(config, family, size):
     assert out.shape == plain.shape and out.isfinite().all() and not torch.equal(out, plain)
 
 
-@pytest.mark.in_turn(4)
 @cases
 def test_under_inference_mode_and_with_circular_padding(config, family):
     unet, step = fresh(family), inputs(family)
@@ -341,7 +330,6 @@ def test_under_inference_mode_and_with_circular_padding(config, family):
 # When it acts.
 
 
-@pytest.mark.in_turn(6)
 @first_cases
 @pytest.mark.parametrize("start, end", [(0.0, 0.5), (0.5, 1.0), (0.25, 0.75), (0.0, 0.0), (1.0, 1.0), (0.0, 1.0)])
 def test_acts_in_its_window_only(config, family, start, end):
@@ -370,7 +358,6 @@ def test_a_window_that_ends_before_it_starts_is_refused(config):
         replace(config, start=0.6, end=0.5)
 
 
-@pytest.mark.in_turn(3)
 @configs
 @pytest.mark.parametrize("pass_name, knob", [("first", "first_pass"), ("hires", "hires_pass"), ("img2img", "img2img")])
 def test_acts_in_its_passes_only(config, pass_name, knob):
@@ -380,7 +367,6 @@ def test_acts_in_its_passes_only(config, pass_name, knob):
     assert not torch.equal(acting(unet, config, step, pass_name), plain)
 
 
-@pytest.mark.in_turn(2)
 @configs
 def test_a_pass_may_begin_within_the_run(config):
     unet, step = shared("sd1"), inputs("sd1", height=8, width=8)
@@ -397,7 +383,6 @@ def test_a_pass_may_begin_within_the_run(config):
 # Under the forwards that hosts bring.
 
 
-@pytest.mark.in_turn(6)
 @cases
 @pytest.mark.parametrize("name", HOSTS)
 def test_same_result_in_every_host(config, family, name):
@@ -417,7 +402,6 @@ def in_plain_ldm(config, family):
     return evaluate(shared(family), config, [inputs(family, seed=i, timestep=t) for i, t in enumerate((900, 500))])
 
 
-@pytest.mark.in_turn(6)
 @cases
 def test_same_result_in_every_host_with_control(config, family):
     """Residuals at every skip connection and the middle: hosts that add the same residuals must agree.
@@ -439,7 +423,6 @@ def test_same_result_in_every_host_with_control(config, family):
         assert_close(out, results[alike[0]]), name
 
 
-@pytest.mark.in_turn(3)
 @configs
 @pytest.mark.parametrize("name", ("controlnet", "forge", "reforge"))
 def test_control_at_odd_sizes(config, name):

@@ -37,6 +37,8 @@ from lib_unetmod.core.clock import Clock
 from lib_unetmod.core.run import Run
 from tests.contract import contract_configs
 
+pytestmark = pytest.mark.in_turn(6)
+
 OURS = str(Path(lib_unetmod.__file__).parent)
 
 #: Where waiting is what it takes, by file and function, in every evaluation.
@@ -121,7 +123,6 @@ def walked(config, family="sd1", size=(32, 24), evaluations=(990, 970)):
     return found
 
 
-@pytest.mark.in_turn(4)
 @pytest.mark.parametrize("config", CONFIGS)
 def test_no_layer_waits(config):
     first, *later = walked(config)
@@ -155,7 +156,6 @@ def test_what_waits_is_seen(read, probe, monkeypatch):
     assert ran and waits.met["seen"] == 1
 
 
-@pytest.mark.in_turn(4)
 @pytest.mark.parametrize(
     "config, asked",
     [

@@ -11,6 +11,8 @@ import unets
 from hosts import HOSTS, ControlNetHook, Host, residuals, webui_cat
 from torch import Tensor, nn
 
+pytestmark = pytest.mark.in_turn(6)
+
 SMALL = {"height": 16, "width": 8}
 everywhere = pytest.mark.parametrize("host", HOSTS.values(), ids=HOSTS)
 with_control = pytest.mark.parametrize("host", [h for h in HOSTS.values() if h.mismatch], ids=lambda h: h.name)
@@ -83,7 +85,6 @@ def test_building_and_copying_leave_the_global_random_state_alone():
     assert unets.fresh("sd1") is not unets.sd1() is unets.sd1()
 
 
-@pytest.mark.in_turn(2)
 @families
 @everywhere
 def test_host_without_control_gives_the_plain_output(host: Host, family):
@@ -92,7 +93,6 @@ def test_host_without_control_gives_the_plain_output(host: Host, family):
     assert difference(host.forward(host.prepare(unet), **inputs), unets.call(unet, inputs)) <= 1e-6
 
 
-@pytest.mark.in_turn(2)
 @families
 @with_control
 def test_host_adds_residuals_as_a_plain_loop_does(host: Host, family):

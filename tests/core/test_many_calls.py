@@ -15,6 +15,8 @@ from unets import FAMILIES, call, inputs
 from lib_unetmod import DeepCache, EncoderReuse, SkipBlocks, TokenMerging, modified
 from lib_unetmod.core.state import bytes_of
 
+pytestmark = pytest.mark.in_turn(6)
+
 TIMESTEPS = (900, 880, 860, 840)
 EVALUATIONS = len(TIMESTEPS)
 CACHES = {"deep_cache": DeepCache(interval=2, reach=1), "encoder_reuse": EncoderReuse(interval=2, reach=1)}
@@ -52,7 +54,6 @@ def drawn(unet, configs, tiles, watch=lambda run: None, timesteps=TIMESTEPS, **h
     return [torch.cat(of_tile) for of_tile in zip(*results, strict=True)], run
 
 
-@pytest.mark.in_turn(2)
 @of_many
 @caches
 def test_every_tile_is_reused_and_is_what_it_is_alone(unet, config, calls):

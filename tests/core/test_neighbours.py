@@ -18,6 +18,8 @@ from lib_unetmod import GuidanceInterval, ScaleCrafter, modified, what_is_on
 from lib_unetmod.core.call import Guidance
 from lib_unetmod.core.composition import conflict
 
+pytestmark = pytest.mark.in_turn(6)
+
 #: Methods that take rows apart. The contract's other configs do the same to all rows.
 ROWS_AT_ONE = GuidanceInterval()
 DAMPED = ScaleCrafter(auto=False, above=0, noise_damped=True)
@@ -184,7 +186,6 @@ def conditional(outs: list[Tensor], neighbour: Neighbour) -> list[Tensor]:
 # The stand-ins.
 
 
-@pytest.mark.in_turn(3)
 @beside({"nobody": ()})
 def test_a_neighbour_draws_what_its_twin_does(configs, name, family):
     """With a strength of 0 that is the plain picture, however much is touched. With one of 1 it is another."""
@@ -206,7 +207,6 @@ def test_neutral_methods_leave_a_neighbours_picture_alone(configs, name, family)
     assert same(outs, theirs(name, family)[0]) and not notes
 
 
-@pytest.mark.in_turn(4)
 @beside({**FIRST, **BY_ROWS}, slow=OTHERS)
 def test_acts_or_says_why_not_and_leaves_no_trace(configs, name, family):
     neighbour = NEIGHBOURS[name]()
@@ -234,7 +234,6 @@ _twins = {name: next((one for one in (cls(), cls(0.0)) if one.twin()), None) for
 _with_twin = [name for name, one in _twins.items() if one]
 
 
-@pytest.mark.in_turn(4)
 @beside({"all": together(), **BY_ROWS}, _with_twin, slow=OTHERS, apart=FIRST)
 def test_is_as_beside_a_twin_that_nothing_gets_in_the_way_of(configs, name, family):
     """Without a sentence the picture is the twin's with ours: of what changes nothing, ours alone.
@@ -275,7 +274,6 @@ def test_rows_stay_together_where_a_neighbour_takes_them_by_place(configs, name,
     assert any(stood_there in note for note in notes), notes
 
 
-@pytest.mark.in_turn(3)
 @beside(BY_ROWS, _each_for_itself)
 def test_rows_are_taken_apart_beside_others(configs, name, family):
     """What has ended is no reason not to, nor is what was never inside a layer."""

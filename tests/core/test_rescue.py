@@ -17,6 +17,8 @@ from lib_unetmod import DeepCache, DeepShrink, SkipBlocks, inspect_unet, modifie
 from lib_unetmod.core.patching import Edit
 from lib_unetmod.core.registry import METHODS
 
+pytestmark = pytest.mark.in_turn(6)
+
 SHRUNKEN = DeepShrink(auto=False, above=0)
 
 
@@ -49,7 +51,6 @@ def evaluated(unet, configs, forward, steps):
         return outs, run
 
 
-@pytest.mark.in_turn(5)
 @pytest.mark.parametrize("family", ("sd1", "sdxl"))
 @pytest.mark.parametrize("place", ("in.0", "in.3", "mid", "out.2", "out.8", "end"))
 def test_the_evaluation_is_plain_and_so_are_those_that_follow(family, place, failing, caplog):
@@ -64,7 +65,6 @@ def test_the_evaluation_is_plain_and_so_are_those_that_follow(family, place, fai
     assert snapshot(unet) == before
 
 
-@pytest.mark.in_turn(5)
 @pytest.mark.parametrize("name", HOSTS)
 @pytest.mark.parametrize("place", ("in.5", "out.3"))
 def test_in_every_host_with_its_residuals(name, place, failing):

@@ -31,6 +31,8 @@ from lib_unetmod.playground import model as playground_model
 from lib_unetmod.playground.sampling import draw, upcoming
 from lib_unetmod.playground.settings import Settings
 
+pytestmark = pytest.mark.in_turn(6)
+
 PICTURES = {
     "as trained": {},
     "guided": {"cfg": 4.0, "steps": 3},
@@ -115,7 +117,6 @@ def agree(config: Config, changed: dict[str, object]) -> str:
     return reason
 
 
-@pytest.mark.in_turn(3)
 @pytest.mark.parametrize(
     "config, picture",
     list(product(METHODS_IN_SETTINGS, PICTURES)),

@@ -11,6 +11,8 @@ import torch
 from lib_unetmod.core.noise import progress_at, sigma_at
 from lib_unetmod.playground.samplers import SAMPLERS, SCHEDULE_TYPES, Course, schedule_type
 
+pytestmark = pytest.mark.in_turn(6)
+
 STEPS = 7
 
 

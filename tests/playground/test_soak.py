@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import pytest
 from soak import soak
 
 
+@pytest.mark.slow
 def test_nothing_grows_and_nothing_is_left():
     """The short form of `tests/soak.py`; what is left on the U-Net, and plain pictures, it asserts itself."""
     samples, ended = soak(lambda pictures: pictures < 24)

@@ -22,6 +22,12 @@ from lib_unetmod.core.registry import METHODS
 from lib_unetmod.webui.panel import METHODS_TITLE, TITLE
 
 VERSIONS = [*gradio_versions.VERSIONS, gr.__version__]
+#: Each version in one theme a day; in the other it is slow.
+THEMED = [
+    pytest.param(version, theme, marks=[pytest.mark.slow] if (place + number) % 2 else [])
+    for number, version in enumerate(VERSIONS)
+    for place, theme in enumerate(("light", "dark"))
+]
 WIDTHS = (1400, 412)
 #: The panel, and what of it stands elsewhere.
 OURS = ".unetmod, .unetmod-switch"
@@ -140,8 +146,7 @@ def page(browser: Any, addresses: dict[str, str], request: pytest.FixtureRequest
 every_gradio = pytest.mark.parametrize("page", VERSIONS, indirect=True)
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version, theme", THEMED)
 def test_nothing_overlaps_is_cut_off_widens_the_page_or_is_hard_to_read(
     browser: Any, addresses: dict[str, str], version: str, theme: str
 ) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import gradio as gr
@@ -16,7 +17,7 @@ import torch
 import webui_stubs
 from contract import tests_of
 from probe import probe_registered
-from unets import call, fresh, inputs
+from unets import call, fresh, inputs, sd1
 from webui_stubs import P, generate, shared
 
 from lib_unetmod import METHODS, Guidance, HostCall, modified
@@ -160,13 +161,18 @@ class Batch:
         return torch.stack(results)
 
 
+@cache
+def _plain() -> torch.Tensor:
+    return Batch(range(5, 9)).drawn(sd1(), {})
+
+
 @pytest.mark.in_turn(3)
 @each_method
 def test_two_instances_draw_together_what_one_draws_alone(name):
-    unet, selection = fresh("sd1"), contract_selection(name)
+    unet, selection = sd1(), contract_selection(name)
     of_other = read(sent(on_the_page(selection))).selection
     whole = Batch(range(5, 9)).drawn(unet, selection)
-    assert not torch.equal(whole, Batch(range(5, 9)).drawn(unet, {}))
+    assert not torch.equal(whole, _plain())
     parts = [Batch(range(5, 7)).drawn(unet, selection), Batch(range(7, 9)).drawn(unet, of_other)]
     if name in AT_RANDOM:
         parts[1:] = [Batch(range(5, 7)).drawn(unet, of_other)]  # the same seed draws the same on the other, at least

@@ -20,6 +20,8 @@ from unets import FAMILIES, call, fresh, inputs
 from lib_unetmod import CDTuner, ConfigError, modified, what_is_on
 from lib_unetmod.methods.detail.cd_tuner import moved_by
 
+pytestmark = pytest.mark.in_turn(6)
+
 NEUTRAL = CDTuner(detail1=0)
 CONTRACT = [
     CDTuner(detail1=5),
@@ -68,7 +70,6 @@ ONE_EACH = [{"detail1": 10}, {"detail1": -10}, {"detail1": 0, "detail2": 10}, {"
 TOGETHER = {"detail1": 4, "detail2": -6, "contrast": -5}
 
 
-@pytest.mark.in_turn(4)
 @pytest.mark.parametrize(
     "family, values",
     [(family, values) for family in ("sd1", "sdxl") for values in ONE_EACH] + [(family, TOGETHER) for family in FAMILIES],
@@ -99,7 +100,6 @@ def test_both_ways_to_call_cond_and_uncond(family, rows):
     torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.in_turn(5)
 @pytest.mark.parametrize("family", ("sd1", "sdxl"))
 @pytest.mark.parametrize("name", HOSTS)
 def test_every_host(family, name):

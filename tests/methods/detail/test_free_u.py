@@ -18,6 +18,8 @@ from lib_unetmod.core.target import Target
 from lib_unetmod.methods.detail.free_u import FreeUStage, by_structure, reweighted, scaled_window
 from tests.parts.maps.test_low_frequencies import by_fft
 
+pytestmark = pytest.mark.in_turn(6)
+
 NEUTRAL = FreeU(b1=1, b2=1, s1=1, s2=1)
 CONTRACT = [
     FreeU(),
@@ -71,7 +73,6 @@ def published(unet: nn.Module, step: dict, version: int, stages: dict[int, tuple
     return unet.out(h)
 
 
-@pytest.mark.in_turn(5)
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("version", (1, 2))
 @pytest.mark.parametrize("size", [(16, 16), (8, 24)], ids=str)

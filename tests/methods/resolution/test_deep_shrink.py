@@ -38,6 +38,8 @@ from lib_unetmod.methods.resolution.deep_shrink import glide
 from lib_unetmod.parts.maps.hand_over import recovered
 from lib_unetmod.parts.maps.shrunken import ShrinkStage
 
+pytestmark = pytest.mark.in_turn(6)
+
 NEUTRAL = DeepShrink(auto=False, factor=1)
 # The contract rolls 16x16 latents by half, which only a shrunken map of 1x1 can follow below an 8x8 one: hence the means.
 CONTRACT = [
@@ -244,7 +246,6 @@ def test_half_precision(dtype):
 # ControlNet.
 
 
-@pytest.mark.in_turn(4)
 @families
 @pytest.mark.parametrize(
     "size, knobs",
@@ -435,7 +436,6 @@ def test_caches_begin_anew_where_the_size_changes(family, cache, knobs):
         assert torch.equal(call(unet, after), expected)
 
 
-@pytest.mark.in_turn(5)
 @families
 @pytest.mark.parametrize(
     "other",

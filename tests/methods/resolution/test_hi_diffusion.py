@@ -30,6 +30,8 @@ from lib_unetmod.parts.attention import shifted_windows as moving_windows
 from lib_unetmod.parts.attention.shifted_windows import Windows, quarters_to_shift, window_shift
 from lib_unetmod.parts.attention.tokens import map_size, with_map_size
 
+pytestmark = pytest.mark.in_turn(6)
+
 NEUTRAL = HiDiffusion(raunet=False, windows=False)
 # At the contract's early evaluations both halves act, at progress 0.5 the windows. The first leaves level 2 of SD1 at its
 # size, for methods that do less on maps that are small already.
@@ -145,7 +147,6 @@ def windowed(unet, family, size, shifts):
 # RAU-Net.
 
 
-@pytest.mark.in_turn(5)
 @pytest.mark.parametrize("family", ("sd1", "sd2", "sdxl", "ssd1b", "refiner"))
 @pytest.mark.parametrize("strides, pools", [(True, False), (False, True), (True, True)])
 def test_raunet_equals_the_published_operations(family, strides, pools):
@@ -247,7 +248,6 @@ def test_the_downsamples_convolution_stays_as_its_host_left_it():
     assert_close(out, reference(doubled, step, conv=3))
 
 
-@pytest.mark.in_turn(4)
 @pytest.mark.parametrize("name", HOSTS)
 @pytest.mark.parametrize("size", [(16, 16), (17, 24)], ids=str)
 @pytest.mark.parametrize("family", ("sd1", "sdxl"))
@@ -261,7 +261,6 @@ def test_every_host_gives_the_same(name, size, family):
     assert snapshot(unet) == before
 
 
-@pytest.mark.in_turn(5)
 @pytest.mark.parametrize("name", ("controlnet", "controlnet_reference", "forge", "forge_classic", "reforge"))
 @pytest.mark.parametrize("size", [(16, 16), (17, 24)], ids=str)
 @pytest.mark.parametrize("family", ("sd1", "sdxl"))
@@ -380,7 +379,6 @@ def test_a_window_of_pooling_that_ends_before_it_starts_is_refused():
 # Window attention.
 
 
-@pytest.mark.in_turn(4)
 @sizes
 @pytest.mark.parametrize("family", ("sd1", "sdxl"))
 @pytest.mark.parametrize("quarters", (0, 1, 2, 3))

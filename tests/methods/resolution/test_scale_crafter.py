@@ -19,6 +19,8 @@ from lib_unetmod.core.target import Target
 from lib_unetmod.methods.resolution.scale_crafter import ScaleCrafter, _as_seen, conv_sites
 from lib_unetmod.parts.blocks import extra_rows
 
+pytestmark = pytest.mark.in_turn(6)
+
 NEUTRAL = ScaleCrafter(auto=False, dilation=1)
 CONTRACT = [
     ScaleCrafter(auto=False, above=0),
@@ -266,7 +268,6 @@ def guided(unet, config, step, partner=(0, 0), forward=call, **more):
     return out, run.notes
 
 
-@pytest.mark.in_turn(5)
 @families
 @pytest.mark.parametrize("partner", [(0, 0), (1, 1), (0, 1, 0, 1), (1, 1, 3, 3), (2, 3, 2, 3)], ids=str)
 @pytest.mark.parametrize("size", [(16, 16), (24, 32)], ids=str)
@@ -278,7 +279,6 @@ def test_the_guided_result_is_the_papers(family, partner, size):
     assert notes == []
 
 
-@pytest.mark.in_turn(6)
 @families
 @pytest.mark.parametrize("name", [name for name in HOSTS if name != "controlnet_reference"])
 @pytest.mark.parametrize("size", [(16, 16), (17, 24)], ids=str)

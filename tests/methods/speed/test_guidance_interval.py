@@ -18,6 +18,8 @@ from lib_unetmod.core.call import Guidance, Prompts
 from lib_unetmod.core.target import Target
 from lib_unetmod.core.upcoming_picture import UpcomingPass, UpcomingPicture
 
+pytestmark = pytest.mark.in_turn(6)
+
 NEUTRAL = GuidanceInterval(scale_one=False)
 CONTRACT_REASON = "It acts on rows that a host describes; tests/core/test_contract.py calls the U-Net without such a host."
 
@@ -88,7 +90,6 @@ def rows_seen(unet, step, run_it):
 # What comes out.
 
 
-@pytest.mark.in_turn(5)
 @pytest.mark.parametrize("config, family", [*((MIDDLE, family) for family in FAMILIES), (AT_ONE, "sd1")])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_row_is_its_partners_conditional_evaluation(config, family, layout):
@@ -161,7 +162,6 @@ def test_other_methods_stand_inside_and_keep_the_rows_apart(family):
     assert streams[0] == streams[1] != streams[2] and None not in streams
 
 
-@pytest.mark.in_turn(3)
 @pytest.mark.parametrize("name", [name for name in METHODS if name != "guidance_interval"])
 def test_every_other_method_acts_as_on_the_conditional_rows_alone(name):
     """At its defaults, and in the third evaluation, where caches answer."""
@@ -360,7 +360,6 @@ def test_several_parts_of_a_prompt_that_weigh_1_need_no_negative_prompt():
 # In the forwards that hosts bring.
 
 
-@pytest.mark.in_turn(7)
 @configs
 @families
 @pytest.mark.parametrize("name", HOSTS)
@@ -386,7 +385,6 @@ def test_in_every_host(config, family, name, size):
     assert snapshot(unet) == before
 
 
-@pytest.mark.in_turn(5)
 @families
 @pytest.mark.parametrize("name", ("controlnet", "forge", "forge_classic", "reforge"))
 @pytest.mark.parametrize("size", [(8, 8), (9, 12)], ids=str)

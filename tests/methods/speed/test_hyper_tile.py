@@ -25,6 +25,8 @@ from lib_unetmod.core.registry import METHODS, method
 from lib_unetmod.parts.attention.tokens import map_size, note_map_size, with_map_size
 from lib_unetmod.playground.model import AutoencoderKL
 
+pytestmark = pytest.mark.in_turn(6)
+
 NEUTRAL = HyperTile(tile=0)
 # The contract rolls a torus by half its size, which moves fixed halves and quarters onto each other. Its first evaluation
 # draws two tiles a side of the third config, and shifts nothing in the fourth.
@@ -128,7 +130,6 @@ def seen():
 # Against the loop.
 
 
-@pytest.mark.in_turn(2)
 @pytest.mark.parametrize("family", ("sd1", "sdxl"))
 @pytest.mark.parametrize("depth", (1, 2, 4))
 @pytest.mark.parametrize("size", [(17, 24), (9, 40), (16, 16)], ids=str)

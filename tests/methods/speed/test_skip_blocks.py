@@ -10,6 +10,8 @@ from unets import FAMILIES, call, embed, fresh, inputs
 
 from lib_unetmod import ConfigError, SkipBlocks, modified
 
+pytestmark = pytest.mark.in_turn(6)
+
 NEUTRAL = SkipBlocks()
 CONTRACT = [
     SkipBlocks(middle=True),
@@ -44,7 +46,6 @@ def forward_without(unet: nn.Module, step: dict, inputs_left_out=(), middle=True
     return unet.out(h)
 
 
-@pytest.mark.in_turn(4)
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("size", [(16, 16), (8, 24)], ids=str)
 def test_without_the_middle(family, size):
@@ -122,7 +123,6 @@ def zeroed(unet: nn.Module, *branches: nn.Module) -> nn.Module:
     return unet
 
 
-@pytest.mark.in_turn(5)
 @pytest.mark.parametrize(
     "name, branches",
     [

@@ -15,6 +15,8 @@ from lib_unetmod import ConfigError, TokenDownsampling, TokenMerging, inspect_un
 from lib_unetmod.methods.speed.token_downsampling import nearest_exact, resized
 from lib_unetmod.parts.attention.tokens import with_map_size
 
+pytestmark = pytest.mark.in_turn(6)
+
 NEUTRAL = TokenDownsampling(factor=1, factor_2=1)
 # The contract rolls a picture by half its width, which only factors that divide its map can follow; others are tried below.
 CONTRACT = [TokenDownsampling(), TokenDownsampling(factor=4, factor_2=2)]
@@ -63,7 +65,6 @@ def coarser_forward(unet, factors, step):
     return call(unet, step)
 
 
-@pytest.mark.in_turn(4)
 @pytest.mark.parametrize("factor, factor_2", [(2, 1), (1.5, 2), (3, 1), (1, 2.5), (4, 2)])
 @pytest.mark.parametrize("family, channels", [("sd1", (32, 64)), ("sd2", (32, 64)), ("sdxl", (64, 128))])
 @pytest.mark.parametrize("size", [(16, 16), (16, 40)], ids=str)

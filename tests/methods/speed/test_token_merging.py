@@ -18,6 +18,8 @@ from lib_unetmod.methods.speed import token_merging
 from lib_unetmod.methods.speed.token_merging import Matching, destinations, match, mean_of_members, nearest_destinations
 from lib_unetmod.parts.attention.tokens import with_map_size
 
+pytestmark = pytest.mark.in_turn(6)
+
 NEUTRAL = TokenMerging(ratio=0)
 # The contract rolls a picture by half its width, which a drawn pattern cannot follow; random patterns are tried below.
 CONTRACT = [
@@ -77,7 +79,6 @@ LIKE_TOMESD = [
 ]
 
 
-@pytest.mark.in_turn(4)
 @pytest.mark.parametrize("config", LIKE_TOMESD, ids=range(len(LIKE_TOMESD)))
 @pytest.mark.parametrize(
     "family, size", [("sd1", (16, 16)), ("sd1", (32, 16)), ("sd1", (16, 24)), ("sd2", (16, 32)), ("inpainting", (16, 16))]

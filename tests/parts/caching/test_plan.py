@@ -7,6 +7,8 @@ import pytest
 from lib_unetmod import ConfigError
 from lib_unetmod.parts.caching.plan import StepPlan, even, swapped
 
+pytestmark = pytest.mark.in_turn(6)
+
 
 @pytest.mark.parametrize(
     "letters, evaluations, stretched",
