@@ -114,7 +114,7 @@ def deep_cache(config: DeepCache, unet: UNetMap, run: Run) -> Iterator[Edit]:
         span,
         span[-1:],
         run,
-        cadence=lambda: Cadence(config),
+        cadence=lambda: Cadence(config, run.call.schedule),
         predictor=PREDICTORS[config.predictor],
         veto=(lambda: _Change(config.threshold, added_since)) if config.threshold else None,
     ).edits()

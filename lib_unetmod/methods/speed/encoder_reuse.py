@@ -21,6 +21,7 @@ from ...core.registry import method
 from ...core.run import Run
 from ...core.unet_map import UNetMap
 from ...parts.caching.cadence import Cadence, CadenceConfig
+from ...parts.caching.plan import ENCODER, plan_knob
 from ...parts.caching.predictors import PREDICTORS
 from ...parts.caching.reused_span import ReusedSpan
 
@@ -30,6 +31,9 @@ class EncoderReuse(CadenceConfig):
     """How long the encoder's outputs are reused."""
 
     short = "Encoder reuse"
+    kept = ENCODER
+
+    plan: str = plan_knob("One letter a step, F = full run, E = encoder reused, as FEFEEF")
 
 
 @method(
@@ -47,6 +51,6 @@ def encoder_reuse(config: EncoderReuse, unet: UNetMap, run: Run) -> Iterator[Edi
         span,
         span,
         run,
-        cadence=lambda: Cadence(config),
+        cadence=lambda: Cadence(config, run.call.schedule),
         predictor=PREDICTORS[config.predictor],
     ).edits()

@@ -36,7 +36,7 @@ from ...core.unet_call import UNetCall
 from ...core.unet_map import Block, UNetMap
 from ...core.upcoming_picture import Idle, UpcomingPass
 from ...parts.blocks.skipped_span import replaced
-from ...parts.caching.plan import FULL, PREDICTED, StepPlan, even
+from ...parts.caching.plan import PREDICTED, StepPlan, even, last_full_knob, last_full_of, note_on, plan_knob, planned
 from ...parts.caching.step_plans import shipped_plan
 from ...parts.caching.step_predictors import STEP_PREDICTORS, StepPredictor
 
@@ -64,15 +64,7 @@ class StepForecast(Config):
         step=1,
         rarely=True,
     )
-    last_full: int = knob(
-        -1,
-        "Full runs last",
-        "Number of last steps that always run: -1 = by the schedule type (1 where the last step is a large one).",
-        low=-1,
-        high=20,
-        step=1,
-        rarely=True,
-    )
+    last_full: int = last_full_knob()
     predictor: str = knob(
         "x0",
         "Prediction",
@@ -81,21 +73,12 @@ class StepForecast(Config):
         choices=tuple(STEP_PREDICTORS),
         rarely=True,
     )
-    plan: str = knob(
-        "",
-        "Plan",
-        "One letter a step, F = full run, P = skipped, as FPFPFFPP; empty = by Speed-up. Other lengths are stretched.",
-        rarely=True,
-    )
+    plan: str = plan_knob("One letter a step, F = full run, P = skipped, as FPFPFFPP", "by Speed-up")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "plan", self.plan.strip().upper())
-        if self.plan:
-            try:
-                StepPlan(self.plan)
-            except ConfigError as error:
-                raise ConfigError(f"StepForecast: {error}") from None
+        plan = planned(self.plan, PREDICTED, type(self).__name__)
+        object.__setattr__(self, "plan", plan.letters if plan else "")
 
     def changes_nothing(self) -> bool:
         if self.plan:
@@ -120,9 +103,7 @@ class StepForecast(Config):
             plan = even(evaluations or 10 * self.interval, 1 / self.interval)
         else:
             plan = shipped_plan(sampler, schedule, evaluations, self.speed)
-        # A schedule that ends far above no noise leaves its last step much to do.
-        last = int(schedule == "trailing") if self.last_full < 0 else self.last_full
-        return StepPlan(plan.letters[: len(plan) - last] + FULL * min(last, len(plan)))
+        return plan.with_last_full(last_full_of(self.last_full, schedule))
 
 
 @dataclass(eq=False)
@@ -241,10 +222,9 @@ def step_forecast(config: StepForecast, unet: UNetMap, run: Run) -> Iterator[Edi
 def _plan_of(config: StepForecast, run: Run) -> StepPlan:
     evaluations, call = run.clock.evaluations, run.call
     plan = config.plan_of(call.sampler, call.schedule, evaluations)
-    if evaluations is None:
-        run.note("Step forecast: how many steps come is not known here, so the plan follows the noise level.")
-    elif config.plan and len(config.plan) != evaluations:
-        run.note(f"Step forecast: the plan for {len(config.plan)} steps was stretched to {evaluations}: {plan.letters}.")
+    own = StepPlan(config.plan) if config.plan else plan
+    if note := note_on(own, StepForecast.title, evaluations):
+        run.note(note)
     return plan
 
 

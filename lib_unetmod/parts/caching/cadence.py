@@ -1,7 +1,7 @@
-"""In which evaluations a cache runs in full: the knobs that every cache has, and the count that follows from them.
+"""In which evaluations a cache runs in full: the knobs that every cache has, and what follows from them.
 
-The count is one of evaluations since the last full one, not of steps of a known total: it holds for samplers that evaluate
-twice a step, for img2img that begins half-way, and for evaluations that leave the unconditional rows out.
+Without a plan it is a count of evaluations since the last full one, not of steps of a known total: it holds for samplers
+that evaluate twice a step, for img2img that begins half-way, and for evaluations that leave the unconditional rows out.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ from ...core.config import Config
 from ...core.knobs import knob
 from ...core.unet_map import UNetMap
 from ...core.upcoming_picture import Idle, UpcomingPass
+from .plan import DEEP, FULL, StepPlan, last_full_knob, last_full_of, note_on, plan_knob, planned
 from .predictors import PREDICTORS
 
 
 @dataclass(frozen=True, kw_only=True)
 class CadenceConfig(Config):
-    """Knobs of a method that answers from memory between evaluations run in full."""
+    """Knobs of a method that answers from memory between evaluations run in full; `kept` is its letter in plans."""
+
+    kept = DEEP
 
     interval: int = knob(
         3,
@@ -52,6 +55,7 @@ class CadenceConfig(Config):
         step=1,
         rarely=True,
     )
+    last_full: int = last_full_knob()
     last_interval: int = knob(
         0,
         "Final interval",
@@ -80,11 +84,21 @@ class CadenceConfig(Config):
         when="power!=1",
         rarely=True,
     )
+    plan: str = plan_knob("One letter a step, F = full run, D = reused, as FDFDDF")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        plan = planned(self.plan, self.kept, type(self).__name__)
+        object.__setattr__(self, "plan", plan.letters if plan else "")
 
     def changes_nothing(self) -> bool:
+        if self.plan:
+            return self.kept not in self.plan
         return self.interval == 1 and self.last_interval <= 1
 
     def details(self) -> str:
+        if self.plan:
+            return self.plan
         return f"{self.interval}" if not self.last_interval else f"{self.interval} to {self.last_interval}"
 
     def idle_at(self, reached: tuple[float, ...] | None, one: UpcomingPass, unet: UNetMap | None) -> Idle | None:
@@ -114,6 +128,7 @@ class CadenceConfig(Config):
 def _reuses_any(config: CadenceConfig, evaluations: tuple[float, ...]) -> bool:
     """Whether any of these evaluations, given as their progress, would be answered from memory."""
     cadence, clock = Cadence(config), Clock()
+    clock.begin_pass(len(evaluations))
     for progress in evaluations:
         clock.new_evaluation()
         clock.at_timestep((1 - progress) * clock.last_timestep)
@@ -124,11 +139,17 @@ def _reuses_any(config: CadenceConfig, evaluations: tuple[float, ...]) -> bool:
 
 
 class Cadence:
-    """Decides for one stream, once a traversal, whether it may be answered from memory."""
+    """Decides for one stream, once a traversal, whether it may be answered from memory.
 
-    def __init__(self, config: CadenceConfig) -> None:
+    `schedule` is how the noise levels of its pass are spaced, as `HostCall` names it.
+    """
+
+    def __init__(self, config: CadenceConfig, schedule: str = "") -> None:
         self.too_few_steps = False
         self._config = config
+        self._plan = StepPlan(config.plan, config.kept) if config.plan else None
+        self._last_full = last_full_of(config.last_full, schedule)
+        self._ran_at = 0.0
         self._fulls = 0
         self._since_full = 0.0
         self._evaluation = 0
@@ -143,14 +164,28 @@ class Cadence:
         passed = max(clock.evaluation - self._evaluation, 1)
         made = (progress - self._progress) / passed
         self._evaluation, self._progress = clock.evaluation, progress
-        self.too_few_steps = self._fulls > 0 and made > config.reach
+        self.too_few_steps = self._plan is None and self._fulls > 0 and made > config.reach
         # Back towards noise: a sampler that restarts. What was kept belongs to a cleaner picture.
         if self._fulls < config.first_full or made < 0 or self.too_few_steps:
             return False
+        if self._plan is not None:
+            return self._plan.at(clock, self._ran_at) != FULL
         self._since_full += passed / config.interval_at(progress)
-        return self._since_full < 1 - 1e-6
+        return self._since_full < 1 - 1e-6 and not self._is_among_the_last(clock)
+
+    def note(self, method: str, clock: Clock) -> str:
+        """What a user is to know of how the knobs of `method` are followed; empty where they are as they stand."""
+        if self._plan is not None:
+            return note_on(self._plan, method, clock.evaluations)
+        if self._last_full and clock.evaluations is None:
+            return f"{method}: Full runs last has no effect here, because how many steps come is not known."
+        return ""
+
+    def _is_among_the_last(self, clock: Clock) -> bool:
+        return clock.evaluations is not None and clock.evaluation_of_pass >= clock.evaluations - self._last_full
 
     def ran_in_full(self) -> None:
         """The span was run, on whichever ground."""
         self._fulls += 1
         self._since_full = 0.0
+        self._ran_at = self._progress

@@ -1,6 +1,7 @@
-"""Plans: which evaluations of a pass run in full, as a text of one letter an evaluation: F runs, P is predicted whole.
+"""Plans: which evaluations of a pass run in full, as a text of one letter an evaluation, F or what is done instead: D keeps
+the deep blocks, E the encoder, P predicts all. Each method answers to one of these.
 
-When an evaluation is left out matters as much as how (`docs/step_plans.md`), so plans are searched and kept.
+When an evaluation is left out matters as much as how (`docs/speed.md`), so plans are searched and kept.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
 from ...core.clock import Clock
-from ...core.knobs import ConfigError, shortened
+from ...core.knobs import ConfigError, knob, shortened
 
-FULL, PREDICTED = "F", "P"
+FULL, DEEP, ENCODER, PREDICTED = "F", "D", "E", "P"
 #: Of letters: more evaluations than any sampler makes.
 _LONGEST = 1000
 #: Of shares of a plan, which are added up.
@@ -26,15 +28,22 @@ _ROUNDING = 1e-9
 class StepPlan:
     """One plan, for as many evaluations as it has letters, and by stretching for any other number.
 
+    Attributes:
+        letters: one an evaluation, F or `other`.
+        other: the letter of an evaluation that does not run in full.
+
     Raises:
         ConfigError: where the letters are none of a plan or do not begin with F.
     """
 
     letters: str
+    other: str = PREDICTED
 
     def __post_init__(self) -> None:
-        if len(self.letters) > _LONGEST or not set(self.letters) <= {FULL, PREDICTED}:
-            raise ConfigError(f"plan is {shortened(self.letters)}; it takes the letters F and P, at most {_LONGEST}.")
+        if len(self.letters) > _LONGEST or not set(self.letters) <= {FULL, self.other}:
+            raise ConfigError(
+                f"plan is {shortened(self.letters)}; it takes the letters F and {self.other}, at most {_LONGEST}."
+            )
         if not self.letters.startswith(FULL):
             raise ConfigError(f"plan is {shortened(self.letters)}; it must begin with F, because nothing is kept before.")
 
@@ -48,7 +57,13 @@ class StepPlan:
 
     def stretched(self, evaluations: int) -> StepPlan:
         """The plan for another number of evaluations, with as large a share of full ones, spread as here."""
-        return self if evaluations == len(self) else StepPlan(_stretched(self.letters, evaluations))
+        if evaluations == len(self):
+            return self
+        return StepPlan(_stretched(self.letters, evaluations).replace(PREDICTED, self.other), self.other)
+
+    def with_last_full(self, number: int) -> StepPlan:
+        """The plan with so many of its last letters F."""
+        return StepPlan(self.letters[: max(len(self) - number, 0)] + FULL * min(number, len(self)), self.other)
 
     def at(self, clock: Clock, last_full: float) -> str:
         """The letter of the current evaluation: by its number, or by the progress where nobody knows how many there are.
@@ -89,6 +104,51 @@ def even(evaluations: int, cost: float) -> StepPlan:
     fulls = max(round(cost * evaluations), 1)
     begins = {math.ceil(index * evaluations / fulls - _ROUNDING) for index in range(fulls)}
     return StepPlan(_with_fulls(begins, evaluations))
+
+
+def plan_knob(help: str, without: str = "by Interval") -> Any:
+    """The field `plan` of a method; its text is what `planned` reads."""
+    return knob("", "Plan", f"{help}; empty = {without}. Other lengths are stretched.", rarely=True)
+
+
+def last_full_knob() -> Any:
+    """The field `last_full` of a method, which `last_full_of` reads."""
+    return knob(
+        -1,
+        "Full runs last",
+        "Number of last steps that always run: -1 = by the schedule type (1 where the last step is a large one).",
+        low=-1,
+        high=20,
+        step=1,
+        rarely=True,
+    )
+
+
+def planned(text: str, other: str, method: str) -> StepPlan | None:
+    """What a user wrote as `method`'s plan; None where that is nothing.
+
+    Raises:
+        ConfigError: naming the method.
+    """
+    try:
+        return StepPlan(text.strip().upper(), other) if text.strip() else None
+    except ConfigError as error:
+        raise ConfigError(f"{method}: {error}") from None
+
+
+def note_on(plan: StepPlan, method: str, evaluations: int | None) -> str:
+    """What a user is to know of how `method` follows a plan in a pass of so many; empty where it does letter by letter."""
+    if evaluations is None:
+        return f"{method}: how many steps come is not known here, so the plan follows the noise level."
+    if len(plan) == evaluations:
+        return ""
+    return f"{method}: the plan for {len(plan)} steps was stretched to {evaluations}: {plan.stretched(evaluations).letters}."
+
+
+def last_full_of(number: int, schedule: str) -> int:
+    """How many of the last evaluations run in full; -1 decides by the schedule, as `HostCall` names it."""
+    # One that ends far above no noise leaves its last step much to do.
+    return int(schedule == "trailing") if number < 0 else number
 
 
 def swapped(plan: StepPlan, places: Sequence[int]) -> StepPlan:

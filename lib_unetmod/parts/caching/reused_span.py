@@ -112,6 +112,8 @@ class ReusedSpan:
         memory.entered = entered
         self._has_reused |= reuses
         self._was_too_far |= memory.cadence.too_few_steps
+        if note := memory.cadence.note(self.title, self.run.clock):
+            self.run.note(note)
         # Where nothing at all is reused, the run says so, and why.
         if self._has_reused and self._was_too_far:
             self.run.note(

@@ -13,8 +13,11 @@ from unets import FAMILIES, call, embed, fresh, inputs
 
 from benchmarks.twins import call_twin, diffusers_twin
 from lib_unetmod import ConfigError, DeepCache, inspect_unet, modified
+from lib_unetmod.core.call import HostCall
 from lib_unetmod.core.state import bytes_of
 from lib_unetmod.methods.speed.deep_cache import relative_change
+
+pytestmark = pytest.mark.in_turn(6)
 
 NEUTRAL = DeepCache(interval=1)
 CONTRACT = [
@@ -47,7 +50,6 @@ def plain_forward(unet, step, branch, cached=None):
     return unet.out(h), kept
 
 
-@pytest.mark.in_turn(4)
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("branch", (0, 1, 3, 4, 7, 8))
 def test_equals_a_plain_forward_with_a_kept_h(family, branch):
@@ -64,7 +66,51 @@ def test_equals_a_plain_forward_with_a_kept_h(family, branch):
         assert torch.equal(result, expected), index
 
 
-@pytest.mark.in_turn(3)
+@pytest.mark.parametrize(
+    "knobs, schedule, expected, note",
+    [
+        (dict(plan="fddfdd"), "", "FDDFDD", ""),
+        (dict(plan="FDDDFF", last_full=1), "trailing", "FDDDFF", ""),
+        (dict(plan="FDD"), "", "FDDFDD", "the plan for 3 steps was stretched to 6: FDDFDD"),
+        (dict(interval=3), "", "FDDFDD", ""),
+        (dict(interval=3), "trailing", "FDDFDF", ""),
+        (dict(interval=3, last_full=2), "karras", "FDDFFF", ""),
+    ],
+)
+def test_a_plan_and_the_last_ones_in_full(knobs, schedule, expected, note):
+    """Six evaluations of which the host says that they are six, against the plain forward run by letters."""
+    unet, plain = fresh("sd1"), fresh("sd1")
+    steps = steps_of("sd1", (900, 880, 860, 840, 820, 800), height=8, width=8)
+    with modified(unet, [DeepCache(**knobs)], call=HostCall(evaluations=6, schedule=schedule)) as run:
+        results = [call(unet, step) for step in steps]
+        assert [*run.notes] == ([f"DeepCache: {note}."] if note else [])
+    for letter, step, result in zip(expected, steps, results, strict=True):
+        if letter == "F":
+            wanted, kept = plain_forward(plain, step, 0)
+        else:
+            wanted, _ = plain_forward(plain, step, 0, cached=kept)
+        assert torch.equal(result, wanted)
+
+
+def test_a_plan_goes_by_progress_where_nobody_knows_how_many_come():
+    unet, plain = fresh("sd1"), fresh("sd1")
+    steps = steps_of("sd1", (999, 800, 700, 400, 300), height=8, width=8)  # progress 0, .2, .3, .6, .7
+    with modified(unet, [DeepCache(plan="FDFD")]) as run:
+        results = [call(unet, step) for step in steps]
+        assert "the plan follows the noise level" in run.notes[0]
+    kept = None
+    for letter, step, result in zip("FFDFF", steps, results, strict=True):
+        wanted, now = plain_forward(plain, step, 0, cached=None if letter == "F" else kept)
+        kept = now if letter == "F" else kept
+        assert torch.equal(result, wanted)
+
+
+@pytest.mark.parametrize("plan", ("DF", "FPF", "FEF", "F" + 1000 * "D", "FD,F"))
+def test_a_plan_of_other_letters_is_refused(plan):
+    with pytest.raises(ConfigError, match="^DeepCache: plan is"):
+        DeepCache(plan=plan)
+
+
 @pytest.mark.parametrize("branch", range(12))
 def test_equals_the_published_helper(branch):
     """Both on the same weights, 7 evaluations at interval 3, every branch."""

@@ -10,6 +10,8 @@ from unets import FAMILIES, call, embed, fresh, inputs
 from lib_unetmod import ConfigError, DeepCache, EncoderReuse, HiDiffusion, SkipBlocks, modified
 from lib_unetmod.core.state import bytes_of
 
+pytestmark = pytest.mark.in_turn(6)
+
 NEUTRAL = EncoderReuse(interval=1)
 CONTRACT = [EncoderReuse(interval=2, reach=1), EncoderReuse(interval=3, predictor="linear", reach=1)]
 
@@ -42,6 +44,19 @@ def test_equals_a_plain_decoder_on_kept_features(family):
             kept = encode(plain, step)
         assert torch.equal(result, decode(plain, step, *kept)), index
     assert run.kept_bytes == sum(map(bytes_of, [kept[0], *kept[1]]))
+
+
+def test_a_plan_says_when_the_encoder_runs():
+    unet, plain = fresh("sd1"), fresh("sd1")
+    steps = [inputs("sd1", seed=i, timestep=t) for i, t in enumerate((900, 850, 800, 750))]
+    with modified(unet, [EncoderReuse(plan="FFEE")], evaluations=4):
+        results = [call(unet, step) for step in steps]
+    kept = encode(plain, steps[1])
+    assert torch.equal(results[0], call(plain, steps[0])) and torch.equal(results[1], call(plain, steps[1]))
+    for step, result in zip(steps[2:], results[2:], strict=True):
+        assert torch.equal(result, decode(plain, step, *kept))
+    with pytest.raises(ConfigError, match="EncoderReuse: plan is 'FDF'; it takes the letters F and E"):
+        EncoderReuse(plan="FDF")
 
 
 def test_linear_forecast_of_every_skip_connection():
