@@ -12,11 +12,12 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from lib_unetmod.playground.model import SmallModel, to_checkpoint
+from lib_unetmod.playground.model import CHECKPOINT, SmallModel, to_checkpoint
 from training.state import write_atomically
 
 LIMIT = 48_000_000
-SNAPSHOT = Path(__file__).parent / "snapshot.safetensors"
+#: What training goes on from where there is no state.
+SNAPSHOT = CHECKPOINT
 PARTS = {"vae": ("vae.",), "unet": ("unet.", "text_encoder.")}
 
 

@@ -16,6 +16,7 @@ from training.scenes import Placed, Scene, place, random_scene, render
 
 PROMPTS = 64, 4  # kept of a single emoji, of a scene
 VARIANTS = (0,) * 16 + (1, 1, 2, 3)  # eight in ten as they are, one in ten mirrored, one in ten moved
+SCENES = 2  # in three draws; a subject of a scene is smaller and is learned later
 USES = 16  # of a scene before another takes its place, for encoding one costs nearly as much as a step on it
 
 
@@ -31,7 +32,7 @@ def prompted_scenes(captions: Captions, tokenizer: WordTokenizer, number: int, p
 
 
 class Latents:
-    """Draws scaled latents with the tokens of their prompts, on the model's device; about a half are single emoji on white.
+    """Draws scaled latents with the tokens of their prompts, on the model's device; about a third are single emoji on white.
 
     `cutouts` are on that device too. Of scenes there are up to `room`, `chunk` of which come at a time, made by `workers`.
     """
@@ -78,13 +79,13 @@ class Latents:
     def draw(self, number: int) -> tuple[Tensor, Tensor]:
         """So many scaled latents (number, 4, H/8, W/8) and the tokens of a prompt of each (number, 77)."""
         self.used += number
-        while self.renewed < self.used / 2 / USES:
+        while self.renewed < self.used * SCENES / 3 / USES:
             self._renew()
 
         def dice(sides: int) -> Tensor:
             return torch.randint(sides, (number,), generator=self.generator, device=self.cutouts.device)
 
-        alone = dice(2).bool()
+        alone = dice(3) >= SCENES
         which, scene = dice(len(self.single)), dice(min(self.renewed, self.room))
         latents = torch.where(
             alone.view(-1, 1, 1, 1), self.single[which, self.variants[dice(len(VARIANTS))]], self.scenes[scene]

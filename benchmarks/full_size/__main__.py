@@ -41,7 +41,7 @@ def main() -> None:
                 print("The time is up; the same command goes on from here.")
                 break
             if not results.has(machine, setup.name, item.name):
-                results.machine(machine).versions = versions()
+                results.machine(machine).versions |= versions()  # rows that are kept may have needed others
                 bench.measure(setup, item)
     (options.out / "full_size.md").write_text(report(results.machines), encoding="utf-8")
 
