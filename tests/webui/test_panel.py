@@ -295,7 +295,7 @@ def test_where_the_docs_are_served_what_was_measured_leads_to_them_in_a_new_tab_
     asked = []
     pages = {verdict(found).page for found in measured().values()}
     linked = shown(lambda page: asked.append(page) or f"file=<'{page}")
-    assert set(asked) == pages == {"speed.md", "step_plans.md", "resolution.md", "detail.md"}
+    assert set(asked) == pages == {"speed.md", "resolution.md", "detail.md"}
     assert all((Path(__file__).parents[2] / "docs" / page).is_file() for page in pages)
     for text, page in zip(linked, asked, strict=True):
         assert text.count("<a ") == 1 and "docs/" not in text
