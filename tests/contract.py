@@ -84,4 +84,4 @@ _DICTS = (
 
 def _identities(attributes: dict) -> tuple:
     # A bound method read from an instance is the same object only when it is stored there, as a foreign wrapper does.
-    return tuple(attributes), tuple(map(id, attributes.values()))
+    return tuple((name, id(value)) for name, value in attributes.items() if not isinstance(value, (bool, int, float)))

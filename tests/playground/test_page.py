@@ -372,8 +372,9 @@ def test_an_example_sets_prompt_and_seed(browser: Any, as_users_have_it: str) ->
 def test_the_trained_checkpoint_knows_all_examples() -> None:
     from lib_unetmod.playground.page import EXAMPLES
 
-    known = playground_model.load().tokenizer.number
-    assert len(EXAMPLES) == 8 and all(word in known for prompt, _ in EXAMPLES for word in prompt.split())
+    tokenizer = playground_model.load().tokenizer
+    assert len(EXAMPLES) == 8
+    assert all(word in tokenizer.number for prompt, _ in EXAMPLES for word in tokenizer.split(prompt))
 
 
 @pytest.fixture
