@@ -18,7 +18,7 @@ from unets import inputs as inputs_of_any_size
 
 from lib_unetmod import ConfigError, inspect_unet, modified, what_is_on
 
-pytestmark = pytest.mark.in_turn(8)
+pytestmark = pytest.mark.in_turn(24)
 
 configs = pytest.mark.parametrize("config", contract_configs())
 cases = pytest.mark.parametrize("config, family", contract_cases())
@@ -157,7 +157,8 @@ def test_runs_leave_in_any_order(config, family, probe):
     with modified(unet, [config, probe(factor=1.5)]):
         both = call(unet, step)
 
-    for order in itertools.permutations("abc"):
+    orders = [*itertools.permutations("abc")]
+    for order in orders[family == "sdxl" :: 2]:
         runs = {"a": modified(unet, [config]), "b": modified(unet, [probe(factor=1.5)])}
         runs["a"].__enter__()
         runs["b"].__enter__()

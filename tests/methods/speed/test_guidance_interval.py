@@ -18,7 +18,7 @@ from lib_unetmod.core.call import Guidance, Prompts
 from lib_unetmod.core.target import Target
 from lib_unetmod.core.upcoming_picture import UpcomingPass, UpcomingPicture
 
-pytestmark = pytest.mark.in_turn(6)
+pytestmark = pytest.mark.in_turn(12)
 
 NEUTRAL = GuidanceInterval(scale_one=False)
 CONTRACT_REASON = "It acts on rows that a host describes; tests/core/test_contract.py calls the U-Net without such a host."
