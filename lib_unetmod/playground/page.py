@@ -67,8 +67,8 @@ def build(model: SmallModel, presets: Path | None = None, first: Selection = FIR
 
     `presets` is the folder where the user's presets lie, `presets_folder()` by default; `first` is what is on at first.
     """
-    known = {*model.tokenizer.number}
-    examples = [[prompt, seed] for prompt, seed in EXAMPLES if known.issuperset(model.tokenizer.split(prompt))]
+    known = model.tokenizer.number
+    examples = [[prompt, seed] for prompt, seed in EXAMPLES if all(word in known for word in model.tokenizer.split(prompt))]
     panel = Panel(
         lambda name: f"unetmod_{name.replace('.', '_')}",
         first,
