@@ -22,15 +22,15 @@ test: $(VENV)/test
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/python tests/gradio_versions.py
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
-# For the daily loop: of each test the first case, without the fuzz tests, which go on for long by design.
+# For the daily loop: of each test of the library one case, without those in a browser and the fuzz tests.
 quick: $(VENV)/test
 	$(BIN)/python -m ruff check .
 	$(BIN)/lint-imports
-	$(BIN)/python tests/gradio_versions.py
-	$(BIN)/python -m pytest -n 2 -m "not slow" --quick \
-		--ignore tests/settings/test_fuzz.py
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" --quick tests/core tests/parts tests/methods tests/settings \
+		tests/webui --ignore tests/settings/test_fuzz.py --ignore tests/webui/test_panel.py \
+		--ignore tests/webui/test_panel_in_browser.py --ignore tests/core/test_many_calls.py
 
 # On the oldest that users have; what needs something newer is skipped, and says what.
 test-oldest: $(OLDEST)/test

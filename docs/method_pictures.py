@@ -69,7 +69,7 @@ SHOWN: tuple[tuple[Config, Settings], ...] = (
     (ScaleCrafter(), wide("heart", 2)),
     (FreeU(b1=1.1, b2=1.2, s1=0.9, s2=0.6), small("train", 1)),
     (CDTuner(detail1=0, saturation=5), small("house", 1)),
-    (ColorMap(regions="1", colors="red", end=0.5), small("star", 1)),
+    (ColorMap(regions="1", colors="blue", end=0.5), small("car", 1)),
 )
 #: Pixels: the height of each picture on the page, and what lies around it.
 HEIGHT, GAP, LINE = 256, 12, 24

@@ -7,10 +7,11 @@ U-Net's with the method over the original's, drawn in turn, the median of all ro
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
@@ -18,7 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from lib_unetmod import CDTuner, Config, DeepCache, DeepShrink  # noqa: E402
+from lib_unetmod import CDTuner, Config, DeepShrink, StepForecast  # noqa: E402
 from lib_unetmod.playground.comparing import compare  # noqa: E402
 from lib_unetmod.playground.model import SmallModel, load  # noqa: E402
 from lib_unetmod.playground.settings import Settings  # noqa: E402
@@ -33,6 +34,7 @@ class Group:
         label: the line above the modified pictures; `{time}` becomes the time over the original's.
         width: of each picture; the height is the trained 128 pixels.
         pictures: prompt and seed of each.
+        settings: of the page, where they are not its own.
     """
 
     benefit: str
@@ -40,29 +42,31 @@ class Group:
     config: Config
     width: int
     pictures: Sequence[tuple[str, int]]
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 GROUPS = (
     Group(
         "Faster",
-        "with DeepCache: {time} of the time",
-        DeepCache(interval=3, predictor="linear"),
+        "with Step forecast: {time} of the time",
+        StepForecast(),
         128,
-        (("red apple", 4), ("earth", 1)),
+        (("lion", 1), ("house", 1)),
+        {"sampler": "dpm++2m", "schedule": "automatic", "cfg": 7.0},
     ),
     Group(
         "Larger: twice the trained width",
         "with Deep Shrink: one subject",
         DeepShrink(),
         256,
-        (("evergreen tree", 1), ("heart", 2)),
+        (("evergreen tree", 1), ("heart", 1)),
     ),
     Group(
         "More color and detail",
         "with CD-Tuner, saturation 5",
         CDTuner(detail1=0, saturation=5),
         128,
-        (("lion", 2), ("house", 1)),
+        (("owl", 1), ("butterfly", 1)),
     ),
 )
 ROUNDS = 5
@@ -96,7 +100,7 @@ def _drawn(model: SmallModel, group: Group) -> tuple[list[tuple[Image.Image, Ima
     """Each prompt's two pictures, and the median over rounds and prompts of the U-Net's time over the original's."""
     pairs, ratios = [], []
     for prompt, seed in group.pictures:
-        settings = Settings(prompt=prompt, seed=seed, width=group.width, height=SIDE)
+        settings = Settings(prompt=prompt, seed=seed, width=group.width, height=SIDE, **group.settings)
         rounds = [compare(model, settings, [group.config]) for _ in range(ROUNDS if "{time}" in group.label else 1)]
         pairs.append((rounds[0].plain.image, rounds[0].modified.image))
         ratios += [one.modified.timings.unet / one.plain.timings.unet for one in rounds]

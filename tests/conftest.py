@@ -18,9 +18,7 @@ _tests = itertools.count(1)
 
 
 def pytest_addoption(parser):
-    parser.addoption(
-        "--quick", action="store_true", help="of each test the first case; of one that runs over configs, one of each method"
-    )
+    parser.addoption("--quick", action="store_true", help="of each test one case")
 
 
 def pytest_configure(config):
@@ -36,17 +34,18 @@ class InTurn:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, items):
-        seen, met = Counter(), set()
+        seen, met, numbers = Counter(), set(), {}
         for item in items:
-            turn = item.get_closest_marker("in_turn")
-            if turn is None or item.get_closest_marker("slow") or not hasattr(item, "callspec"):
+            marker = item.get_closest_marker("in_turn")
+            if marker is None or item.get_closest_marker("slow") or not hasattr(item, "callspec"):
                 continue
-            (of,) = turn.args
+            (of,) = marker.args
             test = (item.parent.nodeid, item.originalname)
             named = {name: _name_of(value) for name, value in item.callspec.params.items()}
             names = {(test, name, value) for name, value in named.items() if value is not None}
-            # One of each k neighbours, and not always the same one: else a parameter of k values would keep one of them.
-            if (seen[test] + seen[test] // of) % of and names <= met:
+            # One of each k neighbours, and in each test another one: else all would leave out the same family and methods.
+            turn = seen[test] + seen[test] // of + numbers.setdefault(test, len(numbers))
+            if turn % of and names <= met:
                 item.add_marker(pytest.mark.slow)
             else:
                 met |= names
@@ -60,20 +59,15 @@ def _name_of(value):
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config, items):
-    """With --quick, leave out the cases of a test that differ from its first in parameters alone.
-
-    Last, so that the first is one of those that markers and -k have left.
-    """
+    """With --quick, one case of each test, of those that markers and -k have left, and in each test another one."""
     if not config.getoption("--quick"):
         return
-    kept, left_out, known = [], [], set()
+    cases = {}
     for item in items:
-        parameters = item.callspec.params if hasattr(item, "callspec") else {}
-        case = (item.parent.nodeid, getattr(item, "originalname", item.name), type(parameters.get("config")))
-        (left_out if case in known else kept).append(item)
-        known.add(case)
-    config.hook.pytest_deselected(items=left_out)
-    items[:] = kept
+        cases.setdefault((item.parent.nodeid, getattr(item, "originalname", item.name)), []).append(item)
+    kept = {id(of_test[number % len(of_test)]) for number, of_test in enumerate(cases.values())}
+    config.hook.pytest_deselected(items=[item for item in items if id(item) not in kept])
+    items[:] = [item for item in items if id(item) in kept]
 
 
 @pytest.fixture(scope="session", autouse=True)

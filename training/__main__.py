@@ -45,7 +45,12 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--only", choices=("vae", "unet", "measure"), help="one part, instead of all in turn")
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="with --only measure: this one; figures beside it")
     parser.add_argument("--state", type=Path, default=RUNS, help="folder of the state to go on from")
-    parser.add_argument("--snapshot", type=Path, default=SNAPSHOT, help="file to go on from where there is no state, by default the published one")
+    parser.add_argument(
+        "--snapshot",
+        type=Path,
+        default=SNAPSHOT,
+        help="file to go on from where there is no state, by default the published one",
+    )
     parser.add_argument("--publish-state", type=Path, metavar="FILE", help="only write such a snapshot of the state")
     parser.add_argument("--publish", action="store_true", help="replace the published checkpoint and its figures")
     options = parser.parse_args(words)

@@ -166,6 +166,8 @@ class HostCall:
         evaluations: how many evaluations the pass makes, None where it is not known.
         sampler: the pass's sampler, as A1111 calls it ("DPM++ 2M"); empty where it is not known.
         schedule: how its noise levels are spaced: "uniform", "karras", "exponential", "trailing"; empty where not known.
+        moving: where the rows of a call are others than in the same call of the evaluation before, so that nothing can be
+            continued: why and what to do, as sentences for the user, after a colon. Empty where they stay.
     """
 
     guidance: Guidance | None = None
@@ -177,3 +179,4 @@ class HostCall:
     evaluations: int | None = None
     sampler: str = ""
     schedule: str = ""
+    moving: str = ""

@@ -423,7 +423,7 @@ class Run:
         traversal = self.traversal
         traversal.place = self._place(x)
         traversal.latent_size = size_of(x)
-        self._ledger.device = x.device
+        self._ledger.device, self._ledger.moving = x.device, self.call.moving
         if self.pass_name == "first":
             self.first_size = traversal.latent_size
         if traversal.continues:

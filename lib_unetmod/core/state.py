@@ -181,6 +181,7 @@ class Ledger:
         bytes_held: by all streams together, as last counted.
         peak_bytes: the most that were held at the end of a count.
         slots: that methods made.
+        moving: why nothing is kept now (`HostCall.moving`); empty where it is.
     """
 
     def __init__(self, clock: Clock, keep_bytes: int | None, notes: list[str]) -> None:
@@ -189,6 +190,7 @@ class Ledger:
         self.bytes_held = 0
         self.peak_bytes = 0
         self.slots: list[PerTraversal[Any] | PerPass[Any] | PerStream[Any]] = []
+        self.moving = ""
         self._clock = clock
         self._keep_bytes = keep_bytes
         self._notes = notes
@@ -202,7 +204,7 @@ class Ledger:
         counts on the others, as a skipped span does on the cache around it."""
         answers = self._clock.traversal.slots.setdefault(self, {})
         if key not in answers:
-            answers[key] = key in self._of_stream or self._has_room(key)
+            answers[key] = self._stays() and (key in self._of_stream or self._has_room(key))
         return answers[key]
 
     def changed(self, key: StateKey, more: int) -> None:
@@ -237,6 +239,11 @@ class Ledger:
         for slot in self.slots:
             slot.close()
         self.slots.clear()
+
+    def _stays(self) -> bool:
+        if self.moving:
+            self._note(self.moving)
+        return not self.moving
 
     def _has_room(self, key: StateKey) -> bool:
         for other in list(self._of_stream):

@@ -49,14 +49,14 @@ _SIDES = (64, 512)
 _FOOTER = "<style>@media (max-width: 767px) { footer { margin-bottom: 4.5rem !important; } }</style>"
 #: Prompts and seeds whose pictures show at sight what they are, at the settings that the page begins with.
 EXAMPLES = (
-    ("red apple", 4),
-    ("pumpkin", 4),
-    ("rainbow", 4),
+    ("red apple", 1),
     ("robot", 1),
-    ("taxi", 3),
-    ("house", 1),
     ("sunflower", 1),
-    ("cat face", 2),
+    ("taxi", 1),
+    ("fox next to a penguin on pink", 1),
+    ("cat above a rocket", 1),
+    ("red apple left of an owl, blue background", 1),
+    ("house next to a tree, light blue background", 1),
 )
 #: What is on at first, so that the first click shows what a method does.
 FIRST: Selection = {"deep_cache": {}}
@@ -68,7 +68,7 @@ def build(model: SmallModel, presets: Path | None = None, first: Selection = FIR
     `presets` is the folder where the user's presets lie, `presets_folder()` by default; `first` is what is on at first.
     """
     known = model.tokenizer.number
-    examples = [[prompt, seed] for prompt, seed in EXAMPLES if all(word in known for word in prompt.split())]
+    examples = [[prompt, seed] for prompt, seed in EXAMPLES if all(word in known for word in model.tokenizer.split(prompt))]
     panel = Panel(
         lambda name: f"unetmod_{name.replace('.', '_')}",
         first,

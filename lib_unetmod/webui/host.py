@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ..core.call import HostCall
 from ..core.unet_map import UnsupportedUNet, inspect_unet
+from .host_frames import why_moving
 from .host_guidance import guidance_of
 from .upcoming_picture import Loaded
 
@@ -130,6 +131,7 @@ def call_of(p: Any, params: Any = None) -> HostCall:
         denoising=denoising_of(p),
         sampler=_sampler_of(p),
         schedule=_schedule_of(p),
+        moving="" if params is None else why_moving(getattr(params, "denoiser", None)),
     )
 
 

@@ -28,10 +28,16 @@ _PLAN = "unetmod_plan"
 
 @dataclass(eq=False)
 class Plan:
-    """What one generation asks for, and what there was to tell about it."""
+    """What one generation asks for, and what there was to tell about it.
+
+    Attributes:
+        notes: sentences about what acted otherwise than was asked for; a picture's text has them in short.
+        counts: sentences about what was run, for those who made the picture alone.
+    """
 
     configs: list[Config]
     notes: list[str] = field(default_factory=list)
+    counts: list[str] = field(default_factory=list)
 
     def note(self, p: Any, sentences: Iterable[str]) -> None:
         """Tell the user of `p` each sentence once."""
@@ -39,6 +45,11 @@ class Plan:
             if sentence not in self.notes:
                 self.notes.append(sentence)
                 host.tell(p, sentence)
+
+    def count(self, p: Any, sentence: str) -> None:
+        """Tell the user of `p` what was run for one batch of pictures."""
+        host.tell(p, sentence)
+        self.counts.append(sentence)
 
 
 @dataclass(eq=False)
@@ -98,7 +109,7 @@ def finish(p: Any, processed: Any) -> None:
     """For `postprocess`: what was told about the generation goes into the answer to a request."""
     plan = getattr(p, _PLAN, None)
     if plan is not None:
-        infotext.tell_request(processed, plan.notes)
+        infotext.tell_request(processed, [*plan.notes, *plan.counts])
 
 
 def on_cfg_denoiser(params: Any) -> None:
@@ -179,7 +190,7 @@ def _sample_modified(p: Any, plan: Plan, sample: Callable[[], Any]) -> Any:
             infotext.write(p, usable, plan.notes, idle)
             if run.predicted:
                 total = run.clock.evaluation + 1
-                host.tell(p, f"{total - len(run.predicted)} of {total} U-Net calls were run.")
+                plan.count(p, f"{total - len(run.predicted)} of {total} U-Net calls were run.")
             if run.kept_bytes >= 5e4:  # less would be shown as 0.0
                 host.say(f"kept {run.kept_bytes / 1e6:.1f} MB between steps.")
 

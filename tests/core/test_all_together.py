@@ -13,7 +13,7 @@ from unets import FAMILIES, call, inputs
 from lib_unetmod import METHODS, modified, what_is_on
 from tests.core.test_pairs import ALIKE, SIZES, assert_the_same_as_plain, config_of, drawn, excluded, families, timesteps_for
 
-pytestmark = pytest.mark.in_turn(6)
+pytestmark = pytest.mark.in_turn(12)
 
 #: Each of the two caches with everything else.
 SETS = {cache: [name for name in METHODS if not excluded(name, cache)] for cache in ("deep_cache", "encoder_reuse")}

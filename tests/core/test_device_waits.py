@@ -37,7 +37,7 @@ from lib_unetmod.core.clock import Clock
 from lib_unetmod.core.run import Run
 from tests.contract import contract_configs
 
-pytestmark = pytest.mark.in_turn(6)
+pytestmark = pytest.mark.in_turn(12)
 
 OURS = str(Path(lib_unetmod.__file__).parent)
 

@@ -11,7 +11,7 @@ import unets
 from hosts import HOSTS, ControlNetHook, Host, residuals, webui_cat
 from torch import Tensor, nn
 
-pytestmark = pytest.mark.in_turn(6)
+pytestmark = pytest.mark.in_turn(12)
 
 SMALL = {"height": 16, "width": 8}
 everywhere = pytest.mark.parametrize("host", HOSTS.values(), ids=HOSTS)

@@ -109,7 +109,7 @@ def test_both_act_in_any_order_and_leave_no_trace(first, second, family, size):
         assert not torch.equal(both, alone(name, family, size, controlled, timesteps))
 
 
-@pytest.mark.in_turn(6)
+@pytest.mark.in_turn(20)
 @pairs
 @families
 def test_hosts_give_the_same(first, second, family):

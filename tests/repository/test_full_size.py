@@ -93,7 +93,7 @@ def test_only_takes_rows_by_words_and_models_by_the_checkpoint():
 
 def test_the_command_measures_once_and_writes_down_what_fails(tmp_path, monkeypatch, capsys):
     """From start to end on a tiny U-Net: the second run finds nothing to do but the row that failed."""
-    options = {"minutes": 10, "checkpoint": None, "only": ["CD-Tuner", "color map"], "seconds": 0.001, "out": tmp_path}
+    options = {"minutes": 10, "checkpoint": None, "only": ["FreeU", "color map"], "seconds": 0.001, "out": tmp_path}
     options |= {"width": 32, "shrink": 8}
     monkeypatch.setattr(command, "_options", lambda: argparse.Namespace(**options))
     monkeypatch.setattr("benchmarks.full_size.plan.ORDER", ((Setup(models.SD15, 512), ()),))
@@ -113,4 +113,4 @@ def test_the_command_measures_once_and_writes_down_what_fails(tmp_path, monkeypa
     command.main()
     again = capsys.readouterr().out
     assert "color map: 1." in again or "color map: 0." in again
-    assert "CD-Tuner" not in again
+    assert "FreeU" not in again

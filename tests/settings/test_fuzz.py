@@ -26,7 +26,7 @@ from lib_unetmod.settings.selection import INFOTEXT_PREFIX, configs_of, from_inf
 from lib_unetmod.webui import controls, sampling
 from lib_unetmod.webui import settings as webui_settings
 
-EXAMPLES = 40
+EXAMPLES = 20
 
 fuzzed = settings(
     max_examples=EXAMPLES,

@@ -121,3 +121,7 @@ def test_how_many_were_run_is_said_under_the_picture():
     webui_stubs.generate(p, {"step_forecast": {"plan": "FPPP", "last_full": 0}})
     # The stand-in's steps all lie at one noise level, in the plan's second half.
     assert "UNet Mod: 1 of 4 U-Net calls were run." in p.comments
+    answer = SimpleNamespace(extra_generation_params=dict(p.extra_generation_params))
+    sampling.finish(p, answer)
+    assert answer.extra_generation_params["UNet Mod notes"].endswith("1 of 4 U-Net calls were run.")
+    assert "were run" not in str(p.extra_generation_params)

@@ -143,7 +143,10 @@ def page(browser: Any, addresses: dict[str, str], request: pytest.FixtureRequest
     shown.close()
 
 
-every_gradio = pytest.mark.parametrize("page", VERSIONS, indirect=True)
+#: The playground's own has tests of its own (tests/playground/test_page.py), so here it is slow.
+every_gradio = pytest.mark.parametrize(
+    "page", [*gradio_versions.VERSIONS, pytest.param(gr.__version__, marks=pytest.mark.slow)], indirect=True
+)
 
 
 @pytest.mark.parametrize("version, theme", THEMED)

@@ -21,7 +21,8 @@ from ...core.registry import method
 from ...core.run import Run
 from ...core.unet_map import UNetMap
 from ...parts.caching.cadence import Cadence, CadenceConfig
-from ...parts.caching.plan import ENCODER, plan_knob
+from ...parts.caching.plan import ENCODER
+from ...parts.caching.plan_knobs import plan_knob
 from ...parts.caching.predictors import PREDICTORS
 from ...parts.caching.reused_span import ReusedSpan
 

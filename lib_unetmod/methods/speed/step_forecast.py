@@ -36,7 +36,8 @@ from ...core.unet_call import UNetCall
 from ...core.unet_map import Block, UNetMap
 from ...core.upcoming_picture import Idle, UpcomingPass
 from ...parts.blocks.skipped_span import replaced
-from ...parts.caching.plan import PREDICTED, StepPlan, even, last_full_knob, last_full_of, note_on, plan_knob, planned
+from ...parts.caching.plan import PREDICTED, StepPlan, even
+from ...parts.caching.plan_knobs import last_full_knob, last_full_of, note_on, plan_knob, planned
 from ...parts.caching.step_plans import shipped_plan
 from ...parts.caching.step_predictors import STEP_PREDICTORS, StepPredictor
 

@@ -13,7 +13,8 @@ from ...core.config import Config
 from ...core.knobs import knob
 from ...core.unet_map import UNetMap
 from ...core.upcoming_picture import Idle, UpcomingPass
-from .plan import DEEP, FULL, StepPlan, last_full_knob, last_full_of, note_on, plan_knob, planned
+from .plan import DEEP, FULL, StepPlan
+from .plan_knobs import last_full_knob, last_full_of, note_on, plan_knob, planned
 from .predictors import PREDICTORS
 
 
@@ -177,7 +178,7 @@ class Cadence:
         """What a user is to know of how the knobs of `method` are followed; empty where they are as they stand."""
         if self._plan is not None:
             return note_on(self._plan, method, clock.evaluations)
-        if self._last_full and clock.evaluations is None:
+        if self._config.last_full > 0 and clock.evaluations is None:
             return f"{method}: Full runs last has no effect here, because how many steps come is not known."
         return ""
 

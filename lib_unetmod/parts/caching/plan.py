@@ -1,7 +1,7 @@
 """Plans: which evaluations of a pass run in full, as a text of one letter an evaluation, F or what is done instead: D keeps
 the deep blocks, E the encoder, P predicts all. Each method answers to one of these.
 
-When an evaluation is left out matters as much as how (`docs/speed.md`), so plans are searched and kept.
+When an evaluation is left out matters as much as how (`docs/step_plans.md`), so plans are searched and kept.
 """
 
 from __future__ import annotations
@@ -10,12 +10,11 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
 from ...core.clock import Clock
-from ...core.knobs import ConfigError, knob, shortened
+from ...core.knobs import ConfigError, shortened
 
 FULL, DEEP, ENCODER, PREDICTED = "F", "D", "E", "P"
 #: Of letters: more evaluations than any sampler makes.
@@ -104,51 +103,6 @@ def even(evaluations: int, cost: float) -> StepPlan:
     fulls = max(round(cost * evaluations), 1)
     begins = {math.ceil(index * evaluations / fulls - _ROUNDING) for index in range(fulls)}
     return StepPlan(_with_fulls(begins, evaluations))
-
-
-def plan_knob(help: str, without: str = "by Interval") -> Any:
-    """The field `plan` of a method; its text is what `planned` reads."""
-    return knob("", "Plan", f"{help}; empty = {without}. Other lengths are stretched.", rarely=True)
-
-
-def last_full_knob() -> Any:
-    """The field `last_full` of a method, which `last_full_of` reads."""
-    return knob(
-        -1,
-        "Full runs last",
-        "Number of last steps that always run: -1 = by the schedule type (1 where the last step is a large one).",
-        low=-1,
-        high=20,
-        step=1,
-        rarely=True,
-    )
-
-
-def planned(text: str, other: str, method: str) -> StepPlan | None:
-    """What a user wrote as `method`'s plan; None where that is nothing.
-
-    Raises:
-        ConfigError: naming the method.
-    """
-    try:
-        return StepPlan(text.strip().upper(), other) if text.strip() else None
-    except ConfigError as error:
-        raise ConfigError(f"{method}: {error}") from None
-
-
-def note_on(plan: StepPlan, method: str, evaluations: int | None) -> str:
-    """What a user is to know of how `method` follows a plan in a pass of so many; empty where it does letter by letter."""
-    if evaluations is None:
-        return f"{method}: how many steps come is not known here, so the plan follows the noise level."
-    if len(plan) == evaluations:
-        return ""
-    return f"{method}: the plan for {len(plan)} steps was stretched to {evaluations}: {plan.stretched(evaluations).letters}."
-
-
-def last_full_of(number: int, schedule: str) -> int:
-    """How many of the last evaluations run in full; -1 decides by the schedule, as `HostCall` names it."""
-    # One that ends far above no noise leaves its last step much to do.
-    return int(schedule == "trailing") if number < 0 else number
 
 
 def swapped(plan: StepPlan, places: Sequence[int]) -> StepPlan:

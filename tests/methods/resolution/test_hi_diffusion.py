@@ -30,7 +30,7 @@ from lib_unetmod.parts.attention import shifted_windows as moving_windows
 from lib_unetmod.parts.attention.shifted_windows import Windows, quarters_to_shift, window_shift
 from lib_unetmod.parts.attention.tokens import map_size, with_map_size
 
-pytestmark = pytest.mark.in_turn(6)
+pytestmark = pytest.mark.in_turn(12)
 
 NEUTRAL = HiDiffusion(raunet=False, windows=False)
 # At the contract's early evaluations both halves act, at progress 0.5 the windows. The first leaves level 2 of SD1 at its

@@ -19,7 +19,7 @@ from lib_unetmod.core.target import Target
 from lib_unetmod.methods.resolution.scale_crafter import ScaleCrafter, _as_seen, conv_sites
 from lib_unetmod.parts.blocks import extra_rows
 
-pytestmark = pytest.mark.in_turn(6)
+pytestmark = pytest.mark.in_turn(12)
 
 NEUTRAL = ScaleCrafter(auto=False, dilation=1)
 CONTRACT = [

@@ -17,7 +17,7 @@ from lib_unetmod.core.call import HostCall
 from lib_unetmod.core.state import bytes_of
 from lib_unetmod.methods.speed.deep_cache import relative_change
 
-pytestmark = pytest.mark.in_turn(6)
+pytestmark = pytest.mark.in_turn(12)
 
 NEUTRAL = DeepCache(interval=1)
 CONTRACT = [
@@ -103,6 +103,14 @@ def test_a_plan_goes_by_progress_where_nobody_knows_how_many_come():
         wanted, now = plain_forward(plain, step, 0, cached=None if letter == "F" else kept)
         kept = now if letter == "F" else kept
         assert torch.equal(result, wanted)
+
+
+def test_full_runs_last_that_cannot_be_followed_are_told():
+    """Only those that were asked for: by the schedule type they are nothing that a user knows of."""
+    for knobs, told in ((dict(last_full=2), True), ({}, False)):
+        with modified(fresh("sd1"), [DeepCache(**knobs)], call=HostCall(schedule="trailing")) as run:
+            call(run.map.unet, steps_of("sd1", (900,))[0])
+        assert any("Full runs last has no effect here" in note for note in run.notes) == told
 
 
 @pytest.mark.parametrize("plan", ("DF", "FPF", "FEF", "F" + 1000 * "D", "FD,F"))

@@ -18,7 +18,7 @@ from lib_unetmod.core.call import Guidance, Prompts
 from lib_unetmod.core.target import Target
 from lib_unetmod.core.upcoming_picture import UpcomingPass, UpcomingPicture
 
-pytestmark = pytest.mark.in_turn(6)
+pytestmark = pytest.mark.in_turn(12)
 
 NEUTRAL = GuidanceInterval(scale_one=False)
 CONTRACT_REASON = "It acts on rows that a host describes; tests/core/test_contract.py calls the U-Net without such a host."
@@ -166,7 +166,7 @@ def test_other_methods_stand_inside_and_keep_the_rows_apart(family):
 def test_every_other_method_acts_as_on_the_conditional_rows_alone(name):
     """At its defaults, and in the third evaluation, where caches answer."""
     unet, other = shared("sd1"), METHODS[name].config()
-    steps = [early("sd1", batch=4, height=32, width=32, seed=seed) for seed in range(3)]
+    steps = [early("sd1", batch=4, height=16, width=24, seed=seed) for seed in range(3)]
     with modified(unet, [other]) as run:
         for step in steps:
             run.new_evaluation()

@@ -25,7 +25,7 @@ from lib_unetmod.core.registry import METHODS, method
 from lib_unetmod.parts.attention.tokens import map_size, note_map_size, with_map_size
 from lib_unetmod.playground.model import AutoencoderKL
 
-pytestmark = pytest.mark.in_turn(6)
+pytestmark = pytest.mark.in_turn(12)
 
 NEUTRAL = HyperTile(tile=0)
 # The contract rolls a torus by half its size, which moves fixed halves and quarters onto each other. Its first evaluation
