@@ -1,4 +1,8 @@
-"""The 50 prompts on which the small checkpoint is measured: those of `training.measure`, evenly from its emoji."""
+"""The prompts on which the small checkpoint is measured.
+
+PROMPTS are the 50 of `training.measure`, evenly from its emoji. JUDGED are as many, half of them with two subjects, in the
+words of its scenes; a picture of two is harder to keep.
+"""
 
 # fmt: off
 PROMPTS = [
@@ -10,3 +14,14 @@ PROMPTS = [
     "thumbs up",
 ]
 # fmt: on
+
+_HALF, _SECOND, _ABOVE = len(PROMPTS) // 2, 17, 3
+
+
+def _two(number: int) -> str:
+    """The prompt of this number with the one so much further on in the list, of three one above it."""
+    first, second = PROMPTS[number], PROMPTS[(number + _SECOND) % len(PROMPTS)]
+    return f"{first} above {second}, light blue background" if number % _ABOVE == 0 else f"{first} left of {second}"
+
+
+JUDGED = [*PROMPTS[:_HALF], *map(_two, range(_HALF, len(PROMPTS)))]
