@@ -24,13 +24,12 @@ test: $(VENV)/test
 	$(BIN)/python tests/gradio_versions.py
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
-# For the daily loop: of each test of the library one case, without those in a browser and the fuzz tests.
+# For the daily loop: of each test of the library one case, without what takes seconds.
 quick: $(VENV)/test
 	$(BIN)/python -m ruff check .
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" --quick tests/core tests/parts tests/methods tests/settings \
-		tests/webui --ignore tests/settings/test_fuzz.py --ignore tests/webui/test_panel.py \
-		--ignore tests/webui/test_panel_in_browser.py --ignore tests/core/test_many_calls.py
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not long" --quick tests/core tests/parts tests/methods \
+		tests/settings tests/webui
 
 # On the oldest that users have; what needs something newer is skipped, and says what.
 test-oldest: $(OLDEST)/test

@@ -37,6 +37,9 @@ class UNetModScript(scripts.Script):
     def process_before_every_sampling(self, p, *args, **kwargs):
         sampling.begin_pass(p)
 
+    def postprocess_batch(self, p, *args, **kwargs):
+        sampling.batch_done(p)
+
     def postprocess(self, p, processed, *args):
         sampling.finish(p, processed)
 

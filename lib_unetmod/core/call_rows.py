@@ -16,6 +16,9 @@ from torch import Tensor
 
 from .call import UNTOLD, Guidance, Rows
 
+#: The reason where a call holds neither all rows of an evaluation nor those of one kind.
+_SPLIT = "an extension splits the batch in its own way, so prompt and negative prompt cannot be told apart."
+
 
 @dataclass(frozen=True)
 class CallRows:
@@ -60,8 +63,10 @@ def rows_of_call(
     if guidance.rows and len(guidance.rows.conditional) == batch:  # the host leaves out the others
         return CallRows((True,) * batch, Rows(tuple(range(batch))), guidance.reason)
     if guidance.prompts is not None and isinstance(context, Tensor) and len(context) == batch:
-        return CallRows(guidance.prompts.kinds(context), None, guidance.reason)
-    return CallRows(reason=guidance.reason)
+        conditional = guidance.prompts.kinds(context)
+        of_both = conditional is None or len(set(conditional)) > 1
+        return CallRows(conditional, None, guidance.reason or (_SPLIT if of_both else ""))
+    return CallRows(reason=guidance.reason or (_SPLIT if guidance.rows else UNTOLD))
 
 
 def _of_chunks(guidance: Guidance | None, chunks: list[bool], batch: int) -> CallRows:

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 import gradio as gr
+import torch
 from modules import devices, processing, shared
 from torch import Tensor, nn
 
@@ -44,6 +45,11 @@ def _unet_of(model: Any) -> nn.Module | None:
     forge = getattr(model, "forge_objects", None)
     inner = forge.unet.model if forge is not None else getattr(model, "model", None)
     return getattr(inner, "diffusion_model", None)
+
+
+def device_of(unet: nn.Module) -> torch.device:
+    """Where the host calls the U-Net, wherever its weights lie meanwhile."""
+    return getattr(devices, "device", None) or next((one.device for one in unet.parameters()), torch.device("cpu"))
 
 
 def current_vae() -> nn.Module | None:

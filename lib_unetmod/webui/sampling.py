@@ -15,6 +15,7 @@ from typing import Any
 from ..core.composition import conflict
 from ..core.config import Config
 from ..core.knobs import ConfigError
+from ..core.pace import Pace
 from ..core.patching import what_is_on
 from ..core.registry import method_of
 from ..core.run import Run, modified
@@ -22,6 +23,7 @@ from ..core.unet_map import UnsupportedUNet
 from ..settings.selection import configs_of
 from . import host, host_evaluations, host_rivals, infotext, settings
 from .api import Choice
+from .times import Times, is_last_batch
 
 _PLAN = "unetmod_plan"
 
@@ -33,11 +35,13 @@ class Plan:
     Attributes:
         notes: sentences about what acted otherwise than was asked for; a picture's text has them in short.
         counts: sentences about what was run, for those who made the picture alone.
+        times: what it took.
     """
 
     configs: list[Config]
     notes: list[str] = field(default_factory=list)
     counts: list[str] = field(default_factory=list)
+    times: Times = field(default_factory=Times)
 
     def note(self, p: Any, sentences: Iterable[str]) -> None:
         """Tell the user of `p` each sentence once."""
@@ -47,7 +51,7 @@ class Plan:
                 host.tell(p, sentence)
 
     def count(self, p: Any, sentence: str) -> None:
-        """Tell the user of `p` what was run for one batch of pictures."""
+        """Tell the user of `p` what was run, and how long it took."""
         host.tell(p, sentence)
         self.counts.append(sentence)
 
@@ -56,6 +60,7 @@ class Plan:
 class _Current:
     p: Any
     run: Run
+    pace: Pace
     looked_in: str = ""  # the pass in which it was last looked for what else acts
     evaluations: int | None = None  # of this pass, once its sampler has begun
 
@@ -68,6 +73,10 @@ class _Current:
         self.evaluations = None
         self.told()
         host_evaluations.announce(getattr(self.p, "sampler", None), self.sampler_begins)
+
+    def pass_ends(self) -> None:
+        self.pace.pass_ends()
+        self.run.end_pass()
 
     def sampler_begins(self, evaluations: int | None) -> None:
         self.evaluations = evaluations or None
@@ -94,6 +103,7 @@ def arm(p: Any) -> None:
     plan = getattr(p, _PLAN, None)
     if plan is not None and plan.configs:
         _drop_stale_shadow(p)
+        plan.times.batch_begins()
         p.sample = _Shadow(p, plan)
 
 
@@ -103,6 +113,16 @@ def begin_pass(p: Any) -> None:
         _follow(_current)
         _current.pass_comes()
         _free_after_sampling(_current)
+
+
+def batch_done(p: Any) -> None:
+    """For `postprocess_batch`: a batch is decoded. With the last one the user is told what all took."""
+    plan = getattr(p, _PLAN, None)
+    if plan is None or not plan.configs:
+        return
+    plan.times.batch_decoded(getattr(p, "batch_size", 1))
+    if is_last_batch(p) and settings.shows_times() and (sentence := plan.times.sentence()):
+        plan.count(p, sentence)
 
 
 def finish(p: Any, processed: Any) -> None:
@@ -118,6 +138,7 @@ def on_cfg_denoiser(params: Any) -> None:
         return
     _follow(_current)
     _current.told(params)  # WebUIs before 1.10 do not announce a pass otherwise
+    _current.pace.evaluation_begins()
     _current.run.new_evaluation()
     if _current.looked_in != _current.run.pass_name:
         # Forge's scripts have patched the U-Net for this pass by now.
@@ -173,11 +194,12 @@ def _sample_modified(p: Any, plan: Plan, sample: Callable[[], Any]) -> Any:
             plan.note(p, [f"{error} All methods are inactive for this image."])
             infotext.write(p, [], plan.notes)
             return sample()
-        _current = _Current(p, run)
+        _current = current = _Current(p, run, Pace(lambda: sum(run.acted.values()), host.device_of(unet)))
+        plan.times.sampling_begins()
         idle: tuple[str, ...] = ()
         try:
             samples = sample()
-            run.end_pass()
+            current.pass_ends()
             _follow(_current)  # a refiner may have come with the last step, and an autoencoder of its own with it
             if run.vae is not None and what_is_on(run.vae):
                 samples = host.decoded(p, samples)
@@ -186,6 +208,7 @@ def _sample_modified(p: Any, plan: Plan, sample: Callable[[], Any]) -> Any:
             return samples
         finally:
             _current = outer
+            plan.times.sampled(current.pace)
             plan.note(p, run.notes)
             infotext.write(p, usable, plan.notes, idle)
             if run.predicted:
@@ -253,7 +276,7 @@ def _free_after_sampling(current: _Current) -> None:
         try:
             return launch(*args, **kwargs)
         finally:
-            current.run.end_pass()
+            current.pass_ends()
 
     sampler.launch_sampling = launched
 

@@ -45,6 +45,13 @@ _MEMORY = Knob(
     high=999_999,
     step=1,
 )
+_TIMES_KEY = "unetmod_times"
+_TIMES = Knob(
+    "Show times under images",
+    "What text encoder, U-Net and VAE took, and about what the U-Net takes alone.",
+    type=bool,
+    default=True,
+)
 _EXPLANATION = (
     "How it starts when a page opens, and for API requests that leave it out. The UNet Mod switch itself is not kept here."
 )
@@ -88,6 +95,7 @@ def add_options() -> None:
         for key, option in _section(method):
             _add(_key(method), method.title, key, option)
     _add(_MEMORY_KEY, "Memory", _MEMORY_KEY, _memory_option())
+    _add(_TIMES_KEY, "Times", _TIMES_KEY, _times_option())
 
 
 def read() -> Defaults:
@@ -124,6 +132,11 @@ def keep_bytes() -> int | None:
         return _value(_MEMORY_KEY, _MEMORY) * 1_000_000 or None
     except ConfigError:  # `read` has said so
         return None
+
+
+def shows_times() -> bool:
+    """Whether what a generation took is to be said under its pictures."""
+    return bool(shared.opts.data.get(_TIMES_KEY, _TIMES.default))
 
 
 def save(values: Sequence[Any]) -> str:
@@ -196,6 +209,12 @@ def _memory_option() -> Any:
     # A field and no slider, whose finest step from nothing to what the largest cards have would be too coarse.
     option = shared.OptionInfo(_MEMORY.default, _MEMORY.label, gr.Number, {"precision": 0})
     option.comment_after = f"<span class='info'>{escape(_MEMORY.help)}</span>"
+    return option
+
+
+def _times_option() -> Any:
+    option = shared.OptionInfo(_TIMES.default, _TIMES.label)
+    option.comment_after = f"<span class='info'>{escape(_TIMES.help)}</span>"
     return option
 
 

@@ -33,7 +33,7 @@ from lib_unetmod.core.registry import method, method_of
 from lib_unetmod.core.run import Run
 from tests.contract import contract_configs
 
-pytestmark = pytest.mark.in_turn(12)
+pytestmark = pytest.mark.in_turn(60)
 
 #: Early ones, at progress 0.01 to 0.07, where the contract's settings act.
 TIMESTEPS = (990, 970, 950, 930)

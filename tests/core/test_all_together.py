@@ -13,7 +13,7 @@ from unets import FAMILIES, call, inputs
 from lib_unetmod import METHODS, modified, what_is_on
 from tests.core.test_pairs import ALIKE, SIZES, assert_the_same_as_plain, config_of, drawn, excluded, families, timesteps_for
 
-pytestmark = pytest.mark.in_turn(12)
+pytestmark = pytest.mark.in_turn(60)
 
 #: Each of the two caches with everything else.
 SETS = {cache: [name for name in METHODS if not excluded(name, cache)] for cache in ("deep_cache", "encoder_reuse")}
@@ -47,6 +47,7 @@ def test_they_act_in_any_order_and_leave_no_trace(cache, family, size, controlle
 
 @sets
 @families
+@pytest.mark.long
 def test_none_of_them_is_lost(cache, family):
     """Each of them left out gives another answer; tiles hold more than a cell of token merging's on SDXL too."""
     host, unet = HOSTS["a1111"], FAMILIES[family]()

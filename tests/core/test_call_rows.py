@@ -22,7 +22,7 @@ PROMPTS = Prompts(context(1, 2), context(7, 8, tokens=154))
 
 def test_nobody_says_anything():
     assert rows_of_call(None, None, None, 2) == CallRows(reason=UNTOLD)
-    assert rows_of_call(Guidance(7.0), {}, None, 2) == CallRows()
+    assert rows_of_call(Guidance(7.0), {}, None, 2) == CallRows(reason=UNTOLD)
     assert rows_of_call(Guidance(7.0, reason=REASON), {}, None, 2) == CallRows(reason=REASON)
 
 
@@ -30,7 +30,18 @@ def test_a_call_with_all_rows_of_an_evaluation_or_with_the_prompts_alone():
     rows = Rows((0, 1, 0, 1))
     assert rows_of_call(Guidance(7.0, rows), None, None, 4) == CallRows((True, True, False, False), rows)
     assert rows_of_call(Guidance(7.0, rows), None, None, 2) == CallRows((True, True), Rows((0, 1)))
-    assert rows_of_call(Guidance(7.0, rows), None, None, 3) == CallRows()
+
+
+def test_other_parts_of_the_batch_together_are_no_secret():
+    """As AnimateDiff's windows of frames and Tiled Diffusion's tiles come: three of four rows, or eight."""
+    rows = Rows((0, 1, 0, 1))
+    told = rows_of_call(Guidance(7.0, rows), None, None, 3)
+    assert told.conditional is None and "an extension splits the batch" in told.reason
+    mixed = context(1, 7, 1, 7)
+    told = rows_of_call(Guidance(7.0, Rows((0, 0)), prompts=PROMPTS), None, mixed, 4)
+    assert told.conditional == (True, False, True, False) and "an extension splits the batch" in told.reason
+    for alone in (context(1, 2, 1), context(7, 8, 7)):
+        assert rows_of_call(Guidance(7.0, Rows((0, 0)), prompts=PROMPTS), None, alone, 3).reason == ""
 
 
 @pytest.mark.parametrize(

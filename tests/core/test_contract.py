@@ -19,7 +19,7 @@ from unets import inputs as inputs_of_any_size
 from lib_unetmod import METHODS, ConfigError, inspect_unet, modified, what_is_on
 from lib_unetmod.core.registry import method_of
 
-pytestmark = pytest.mark.in_turn(10)
+pytestmark = pytest.mark.in_turn(60)
 
 configs = pytest.mark.parametrize("config", contract_configs())
 cases = pytest.mark.parametrize("config, family", contract_cases())

@@ -37,7 +37,7 @@ from lib_unetmod.core.clock import Clock
 from lib_unetmod.core.run import Run
 from tests.contract import contract_configs
 
-pytestmark = pytest.mark.in_turn(12)
+pytestmark = [pytest.mark.in_turn(60), pytest.mark.long]
 
 OURS = str(Path(lib_unetmod.__file__).parent)
 
@@ -174,5 +174,5 @@ def test_the_timestep_is_read_where_progress_counts(config, asked, reads):
     walked(config)
     assert bool(reads) == asked
     reads.clear()
-    walked(replace(config, end=0.8))
+    walked(replace(config, end=0.8), evaluations=(990,))
     assert reads

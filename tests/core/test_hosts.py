@@ -11,7 +11,7 @@ import unets
 from hosts import HOSTS, ControlNetHook, Host, residuals, webui_cat
 from torch import Tensor, nn
 
-pytestmark = pytest.mark.in_turn(12)
+pytestmark = pytest.mark.in_turn(60)
 
 SMALL = {"height": 16, "width": 8}
 everywhere = pytest.mark.parametrize("host", HOSTS.values(), ids=HOSTS)
@@ -62,6 +62,7 @@ def test_pruned_unet_has_the_depths_of_ssd1b():
 
 
 @families
+@pytest.mark.long
 def test_every_layer_shows_in_the_output(family):
     """A layer that could be left out unnoticed would let tests of edits pass by accident."""
     unet = unets.FAMILIES[family]()

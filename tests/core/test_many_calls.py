@@ -15,7 +15,7 @@ from unets import FAMILIES, call, inputs
 from lib_unetmod import DeepCache, EncoderReuse, SkipBlocks, TokenMerging, modified
 from lib_unetmod.core.state import bytes_of
 
-pytestmark = pytest.mark.in_turn(12)
+pytestmark = [pytest.mark.in_turn(60), pytest.mark.long]
 
 TIMESTEPS = (900, 880, 860, 840)
 EVALUATIONS = len(TIMESTEPS)

@@ -18,7 +18,7 @@ from lib_unetmod import GuidanceInterval, ScaleCrafter, modified, what_is_on
 from lib_unetmod.core.call import Guidance
 from lib_unetmod.core.composition import conflict
 
-pytestmark = pytest.mark.in_turn(12)
+pytestmark = pytest.mark.in_turn(60)
 
 #: Methods that take rows apart. The contract's other configs do the same to all rows.
 ROWS_AT_ONE = GuidanceInterval()

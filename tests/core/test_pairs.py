@@ -94,7 +94,7 @@ def pairs_in_sizes():
                 yield pytest.param(*pair, family, size, id=f"{'-'.join(pair)}-{family}-{size}", marks=marks)
 
 
-@pytest.mark.in_turn(4)
+@pytest.mark.in_turn(12)
 @pytest.mark.parametrize("first, second, family, size", pairs_in_sizes())
 def test_both_act_in_any_order_and_leave_no_trace(first, second, family, size):
     """With a control's residuals in every second of them: over the pairs, in each size and family as often."""

@@ -17,7 +17,7 @@ from lib_unetmod import DeepCache, DeepShrink, SkipBlocks, inspect_unet, modifie
 from lib_unetmod.core.patching import Edit
 from lib_unetmod.core.registry import METHODS
 
-pytestmark = pytest.mark.in_turn(12)
+pytestmark = pytest.mark.in_turn(60)
 
 SHRUNKEN = DeepShrink(auto=False, above=0)
 

@@ -179,6 +179,7 @@ def walked(config, sides, trained=128, timestep=900):
     return amounts, run.notes
 
 
+@pytest.mark.long
 def test_autos_decide_by_the_pictures_size():
     assert walked(Enlarged(), [32]) == ([2], [])
     assert walked(Enlarged(), [32, 48]) == ([2, 3], [])

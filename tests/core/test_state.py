@@ -197,6 +197,7 @@ def test_bytes_without_an_attribute_of_newer_torches():
     assert bytes_of(torch.zeros(3, 5, dtype=torch.float16)) == 30
 
 
+@pytest.mark.long
 def test_a_glide_of_sizes_keeps_no_more_than_one_cache():
     """Deep Shrink's smooth exit begins a new phase in each evaluation; 8 of them were held, 7 times the memory."""
 

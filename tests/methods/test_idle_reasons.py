@@ -31,7 +31,7 @@ from lib_unetmod.playground import model as playground_model
 from lib_unetmod.playground.sampling import draw, upcoming
 from lib_unetmod.playground.settings import Settings
 
-pytestmark = pytest.mark.in_turn(12)
+pytestmark = pytest.mark.in_turn(60)
 
 PICTURES = {
     "as trained": {},

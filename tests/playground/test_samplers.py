@@ -11,7 +11,7 @@ import torch
 from lib_unetmod.core.noise import progress_at, sigma_at
 from lib_unetmod.playground.samplers import SAMPLERS, SCHEDULE_TYPES, Course, schedule_type
 
-pytestmark = pytest.mark.in_turn(12)
+pytestmark = pytest.mark.in_turn(60)
 
 STEPS = 7
 

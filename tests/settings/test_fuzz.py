@@ -26,6 +26,8 @@ from lib_unetmod.settings.selection import INFOTEXT_PREFIX, configs_of, from_inf
 from lib_unetmod.webui import controls, sampling
 from lib_unetmod.webui import settings as webui_settings
 
+pytestmark = pytest.mark.long
+
 EXAMPLES = 20
 
 fuzzed = settings(

@@ -25,6 +25,8 @@ from lib_unetmod.webui.chip import summary_chip
 from lib_unetmod.webui.panel import Panel
 from lib_unetmod.webui.upcoming_picture import Loaded, picture_of
 
+pytestmark = pytest.mark.long
+
 SKIP = METHODS["skip_blocks"]
 SKIP_KNOBS = [knob.name for knob in knobs(SKIP.config)]
 

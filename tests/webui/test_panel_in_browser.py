@@ -21,6 +21,8 @@ from lib_unetmod.core.config import knobs
 from lib_unetmod.core.registry import METHODS
 from lib_unetmod.webui.panel import METHODS_TITLE, TITLE
 
+pytestmark = pytest.mark.long
+
 VERSIONS = [*gradio_versions.VERSIONS, gr.__version__]
 #: Each version in one theme a day; in the other it is slow.
 THEMED = [
@@ -71,7 +73,7 @@ class Page:
 
     def __init__(self, browser: Any, address: str, theme: str = "light") -> None:
         self.tab = browser.new_page(viewport={"width": WIDTHS[0], "height": 900})
-        self.tab.set_default_timeout(20_000)
+        self.tab.set_default_timeout(60_000)
         self.wrong: list[str] = []
         self.tab.on("pageerror", lambda error: self.wrong.append(str(error)))
         self.tab.goto(f"{address}?__theme={theme}")
@@ -143,10 +145,11 @@ def page(browser: Any, addresses: dict[str, str], request: pytest.FixtureRequest
     shown.close()
 
 
-#: The playground's own has tests of its own (tests/playground/test_page.py), so here it is slow.
-every_gradio = pytest.mark.parametrize(
-    "page", [*gradio_versions.VERSIONS, pytest.param(gr.__version__, marks=pytest.mark.slow)], indirect=True
-)
+def in_gradio(turn: int) -> pytest.MarkDecorator:
+    """The page in every gradio, in that of one WebUI a day; the playground's has daily tests of its own."""
+    daily = VERSIONS[turn % max(len(gradio_versions.VERSIONS), 1)]
+    cases = [pytest.param(one, marks=[] if one == daily else pytest.mark.slow) for one in VERSIONS]
+    return pytest.mark.parametrize("page", cases, indirect=True)
 
 
 @pytest.mark.parametrize("version, theme", THEMED)
@@ -179,7 +182,7 @@ def test_nothing_overlaps_is_cut_off_widens_the_page_or_is_hard_to_read(
     assert found == {}
 
 
-@every_gradio
+@in_gradio(0)
 def test_three_methods_fit_a_laptop_and_every_benefit_is_one_line(page: Page) -> None:
     page.open()
     lines = "all => all.filter(one => one.getBoundingClientRect().height > 1.6 * parseFloat(getComputedStyle(one).fontSize))"
@@ -194,7 +197,7 @@ def test_three_methods_fit_a_laptop_and_every_benefit_is_one_line(page: Page) ->
     assert page.box(".unetmod")["height"] <= 900
 
 
-@every_gradio
+@in_gradio(1)
 def test_a_panel_in_a_tab_that_is_not_shown_is_watched_all_the_same(page: Page) -> None:
     """Its summary has no width then; an exception would leave its chips unwatched for good."""
     page.tab.evaluate("() => { document.querySelector('.unetmod').style.display = 'none'; }")
@@ -207,7 +210,7 @@ def test_a_panel_in_a_tab_that_is_not_shown_is_watched_all_the_same(page: Page) 
     assert page.chips_out_of_place() == []
 
 
-@every_gradio
+@in_gradio(0)
 def test_one_name_is_in_sight_and_the_switch_stays_in_the_seeds_row(page: Page) -> None:
     assert page.tab.inner_text(f"{page.id('switch')} label").strip() == TITLE
     assert page.tab.inner_text(f"{page.id('accordion')} > .label-wrap > span >> nth=0").strip() == METHODS_TITLE
@@ -220,7 +223,7 @@ def test_one_name_is_in_sight_and_the_switch_stays_in_the_seeds_row(page: Page) 
         assert seed["width"] >= 50
 
 
-@every_gradio
+@in_gradio(1)
 def test_help_opens_under_a_finger_and_a_key_and_asks_nothing_of_python(page: Page) -> None:
     page.open()
     page.tick("deep_cache")
@@ -240,7 +243,7 @@ def test_help_opens_under_a_finger_and_a_key_and_asks_nothing_of_python(page: Pa
     assert asked == []
 
 
-@every_gradio
+@in_gradio(0)
 def test_knobs_that_do_not_count_are_hidden_without_a_request(page: Page) -> None:
     page.open()
     page.tick("deep_shrink")
@@ -253,7 +256,7 @@ def test_knobs_that_do_not_count_are_hidden_without_a_request(page: Page) -> Non
     page.tab.wait_for_selector(page.id("deep_shrink.block"), state="hidden")
 
 
-@every_gradio
+@in_gradio(1)
 def test_the_value_that_means_auto_is_shown_as_a_word(page: Page) -> None:
     page.open()
     page.tick("free_u")
@@ -270,7 +273,7 @@ def test_the_value_that_means_auto_is_shown_as_a_word(page: Page) -> None:
     assert number.get_attribute("aria-valuetext") is None
 
 
-@every_gradio
+@in_gradio(0)
 def test_a_box_to_tick_stands_on_the_line_of_the_slider_beside_it(page: Page) -> None:
     page.open()
     page.tick("deep_shrink")

@@ -63,6 +63,7 @@ class StepForecast(Config):
         low=0,
         high=10,
         step=1,
+        when="not plan",
         rarely=True,
     )
     last_full: int = last_full_knob()

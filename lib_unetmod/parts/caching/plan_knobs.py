@@ -22,6 +22,7 @@ def last_full_knob() -> Any:
         low=-1,
         high=20,
         step=1,
+        when="not plan",
         rarely=True,
     )
 

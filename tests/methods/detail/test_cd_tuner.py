@@ -20,7 +20,7 @@ from unets import FAMILIES, call, fresh, inputs
 from lib_unetmod import CDTuner, ConfigError, modified, what_is_on
 from lib_unetmod.methods.detail.cd_tuner import moved_by
 
-pytestmark = pytest.mark.in_turn(12)
+pytestmark = pytest.mark.in_turn(60)
 
 NEUTRAL = CDTuner(detail1=0)
 CONTRACT = [

@@ -15,7 +15,7 @@ from lib_unetmod import ColorMap, ConfigError, GuidanceInterval, ScaleCrafter, m
 from lib_unetmod.core.call import Guidance
 from lib_unetmod.settings.selection import configs_of, from_infotext, selection_of, to_infotext
 
-pytestmark = pytest.mark.in_turn(12)
+pytestmark = pytest.mark.in_turn(60)
 
 NEUTRAL = ColorMap(strength=0)
 # The contract rolls a torus by half its size and evaluates in the middle: these maps look the same half a picture further.

@@ -18,7 +18,7 @@ from lib_unetmod.core.target import Target
 from lib_unetmod.methods.detail.free_u import FreeUStage, by_structure, reweighted, scaled_window
 from tests.parts.maps.test_low_frequencies import by_fft
 
-pytestmark = pytest.mark.in_turn(12)
+pytestmark = pytest.mark.in_turn(60)
 
 NEUTRAL = FreeU(b1=1, b2=1, s1=1, s2=1)
 CONTRACT = [

@@ -38,7 +38,7 @@ from lib_unetmod.methods.resolution.deep_shrink import glide
 from lib_unetmod.parts.maps.hand_over import recovered
 from lib_unetmod.parts.maps.shrunken import ShrinkStage
 
-pytestmark = pytest.mark.in_turn(12)
+pytestmark = pytest.mark.in_turn(60)
 
 NEUTRAL = DeepShrink(auto=False, factor=1)
 # The contract rolls 16x16 latents by half, which only a shrunken map of 1x1 can follow below an 8x8 one: hence the means.

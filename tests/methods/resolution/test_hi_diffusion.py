@@ -30,7 +30,7 @@ from lib_unetmod.parts.attention import shifted_windows as moving_windows
 from lib_unetmod.parts.attention.shifted_windows import Windows, quarters_to_shift, window_shift
 from lib_unetmod.parts.attention.tokens import map_size, with_map_size
 
-pytestmark = pytest.mark.in_turn(12)
+pytestmark = pytest.mark.in_turn(60)
 
 NEUTRAL = HiDiffusion(raunet=False, windows=False)
 # At the contract's early evaluations both halves act, at progress 0.5 the windows. The first leaves level 2 of SD1 at its
@@ -169,6 +169,7 @@ def test_raunet_at_any_size_needs_no_host_that_aligns(family, size):
 
 
 @pytest.mark.parametrize("family", ("sd1", "sdxl"))
+@pytest.mark.long
 def test_every_pair_of_blocks_that_is_allowed_works(family):
     structure, step = inspect_unet(FAMILIES[family]()), inputs(family, height=18, width=30, batch=1)
     for block in structure.input_blocks[1:]:
@@ -218,6 +219,7 @@ def test_one_side_alone_can_be_halved(axes, steps, size, family):
 
 
 @pytest.mark.parametrize("config", [explicit(3), explicit(pool=4), explicit(3, 4)])
+@pytest.mark.long
 def test_a_torus_stays_one(config):
     """Rolled by half its size, a multiple of every stride, the latent's answer is rolled."""
     unet, step = fresh("sd1"), inputs("sd1", height=64, width=64, batch=1)
@@ -418,6 +420,7 @@ def test_shifts_are_quarters_of_a_window():
     assert window_shift((17, 6), 3) == (6, 0)  # windows of 9 and 3, of whose quarters 2 and 0 tokens are whole
 
 
+@pytest.mark.long
 def test_no_two_shifts_in_a_row_are_the_same(monkeypatch):
     """Neither of one attention in two evaluations nor of two attentions in one; all four come up, from the seed alone."""
     seen, plain = [], window_shift

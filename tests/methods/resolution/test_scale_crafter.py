@@ -19,7 +19,7 @@ from lib_unetmod.core.target import Target
 from lib_unetmod.methods.resolution.scale_crafter import ScaleCrafter, _as_seen, conv_sites
 from lib_unetmod.parts.blocks import extra_rows
 
-pytestmark = pytest.mark.in_turn(12)
+pytestmark = pytest.mark.in_turn(60)
 
 NEUTRAL = ScaleCrafter(auto=False, dilation=1)
 CONTRACT = [
@@ -201,6 +201,7 @@ def test_a_lora_that_a_host_applies_in_its_convolutions_acts():
         assert run.notes == []
 
 
+@pytest.mark.long
 def test_dispersion_acts_at_the_deepest_levels_it_is_asked_for():
     step, unet = inputs("sd1", height=32, width=32), FAMILIES["sd1"]()
     results = [TWICE] + [replace(TWICE, dispersed="5x5", dispersed_levels=levels) for levels in (1, 2, 3, 4)]

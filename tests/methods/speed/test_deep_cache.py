@@ -17,7 +17,7 @@ from lib_unetmod.core.call import HostCall
 from lib_unetmod.core.state import bytes_of
 from lib_unetmod.methods.speed.deep_cache import relative_change
 
-pytestmark = pytest.mark.in_turn(12)
+pytestmark = pytest.mark.in_turn(60)
 
 NEUTRAL = DeepCache(interval=1)
 CONTRACT = [

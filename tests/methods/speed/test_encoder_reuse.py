@@ -10,7 +10,7 @@ from unets import FAMILIES, call, embed, fresh, inputs
 from lib_unetmod import ConfigError, DeepCache, EncoderReuse, HiDiffusion, SkipBlocks, modified
 from lib_unetmod.core.state import bytes_of
 
-pytestmark = pytest.mark.in_turn(12)
+pytestmark = pytest.mark.in_turn(60)
 
 NEUTRAL = EncoderReuse(interval=1)
 CONTRACT = [EncoderReuse(interval=2, reach=1), EncoderReuse(interval=3, predictor="linear", reach=1)]

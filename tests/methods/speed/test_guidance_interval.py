@@ -18,7 +18,7 @@ from lib_unetmod.core.call import Guidance, Prompts
 from lib_unetmod.core.target import Target
 from lib_unetmod.core.upcoming_picture import UpcomingPass, UpcomingPicture
 
-pytestmark = pytest.mark.in_turn(12)
+pytestmark = pytest.mark.in_turn(60)
 
 NEUTRAL = GuidanceInterval(scale_one=False)
 CONTRACT_REASON = "It acts on rows that a host describes; tests/core/test_contract.py calls the U-Net without such a host."
@@ -123,6 +123,7 @@ def test_half_of_the_work_is_left_out(family):
         assert rows_seen(unet, step, lambda: call(unet, step)) == plain
 
 
+@pytest.mark.long
 def test_guidance_acts_in_its_interval_only():
     unet = shared("sd1")
     for guide_from, guide_to in ((0.25, 0.75), (0.0, 0.5), (0.5, 1.0), (0.5, 0.5)):
@@ -514,6 +515,7 @@ def test_acts_in_its_passes_only(pass_name, knob):
     assert not torch.equal(guided(unet, AT_ONE, step, pass_name=pass_name), plain)
 
 
+@pytest.mark.long
 def test_sizes_dtypes_and_unets_may_change_on_the_way():
     old, new, plain = shared("sd1"), shared("sdxl"), fresh("sd1")
     before = snapshot(old), snapshot(new)

@@ -25,7 +25,7 @@ from lib_unetmod.core.registry import METHODS, method
 from lib_unetmod.parts.attention.tokens import map_size, note_map_size, with_map_size
 from lib_unetmod.playground.model import AutoencoderKL
 
-pytestmark = pytest.mark.in_turn(12)
+pytestmark = pytest.mark.in_turn(60)
 
 NEUTRAL = HyperTile(tile=0)
 # The contract rolls a torus by half its size, which moves fixed halves and quarters onto each other. Its first evaluation
@@ -269,6 +269,7 @@ def evaluations(
 
 
 @pytest.mark.parametrize("family", ("sd1", "sdxl"))
+@pytest.mark.long
 def test_variations_follow_the_seed_and_differ_between_evaluations(seen, family):
     config = HyperTile(tile=32, depth=2, variations=3)
     first = evaluations(seen, config, seed=5, family=family)
@@ -277,6 +278,7 @@ def test_variations_follow_the_seed_and_differ_between_evaluations(seen, family)
     assert len({str(met) for met in first}) > 3
 
 
+@pytest.mark.long
 def test_variations_are_the_counts_next_to_the_wanted_one_for_height_and_width_apart(seen):
     every = evaluations(seen, HyperTile(tile=32, variations=3), number=60)
     drawn = {frozenset(met.size for met in one if met.level == 1) for one in every}

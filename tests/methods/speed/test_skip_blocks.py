@@ -10,7 +10,7 @@ from unets import FAMILIES, call, embed, fresh, inputs
 
 from lib_unetmod import ConfigError, SkipBlocks, modified
 
-pytestmark = pytest.mark.in_turn(12)
+pytestmark = pytest.mark.in_turn(60)
 
 NEUTRAL = SkipBlocks()
 CONTRACT = [

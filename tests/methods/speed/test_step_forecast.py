@@ -15,7 +15,7 @@ from lib_unetmod import ConfigError, GuidanceInterval, StepForecast, modified
 from lib_unetmod.core.call import Guidance
 from lib_unetmod.core.noise import progress_at
 
-pytestmark = pytest.mark.in_turn(12)
+pytestmark = pytest.mark.in_turn(60)
 
 NEUTRAL = StepForecast(speed=1)
 #: By progress: all but the very first evaluations are predicted.

@@ -15,7 +15,7 @@ from lib_unetmod import ConfigError, TokenDownsampling, TokenMerging, inspect_un
 from lib_unetmod.methods.speed.token_downsampling import nearest_exact, resized
 from lib_unetmod.parts.attention.tokens import with_map_size
 
-pytestmark = pytest.mark.in_turn(12)
+pytestmark = pytest.mark.in_turn(60)
 
 NEUTRAL = TokenDownsampling(factor=1, factor_2=1)
 # The contract rolls a picture by half its width, which only factors that divide its map can follow; others are tried below.

@@ -18,7 +18,7 @@ from lib_unetmod.methods.speed import token_merging
 from lib_unetmod.methods.speed.token_merging import Matching, destinations, match, mean_of_members, nearest_destinations
 from lib_unetmod.parts.attention.tokens import with_map_size
 
-pytestmark = pytest.mark.in_turn(12)
+pytestmark = pytest.mark.in_turn(60)
 
 NEUTRAL = TokenMerging(ratio=0)
 # The contract rolls a picture by half its width, which a drawn pattern cannot follow; random patterns are tried below.
@@ -327,6 +327,7 @@ def test_a_shared_search_is_the_first_layers(monkeypatch):
     assert len(kept) == 5
 
 
+@pytest.mark.long
 def test_refresh(monkeypatch):
     times = (900, 800, 700, 600, 500, 400)
 

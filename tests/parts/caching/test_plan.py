@@ -7,7 +7,7 @@ import pytest
 from lib_unetmod import ConfigError
 from lib_unetmod.parts.caching.plan import StepPlan, even, swapped
 
-pytestmark = pytest.mark.in_turn(12)
+pytestmark = pytest.mark.in_turn(60)
 
 
 @pytest.mark.parametrize(
