@@ -269,12 +269,18 @@ def _table(results: Mapping[str, Any], sampler: str, cells: Sequence[Cell]) -> I
             cells_of_row = [
                 *(f"{1000 * value:.1f}" for value in (found.distance, found.median, found.other)),
                 str(found.wins),
-                "{:.0f} to {:.0f}".format(*(100 * bound for bound in found.gain)),
+                _percent(found.gain),
                 "**yes**" if found.is_nearer else "no",
                 converged,
             ]
             yield f"{begins} {' | '.join(cells_of_row)} |"
     yield ""
+
+
+def _percent(gain: tuple[float, float]) -> str:
+    """What is farther by more than all of the distance, or beside no distance at all, is so by no telling number."""
+    low, high = (100 * bound for bound in gain)
+    return "below -100" if high < -100 else f"{low:.0f} to {high:.0f}"
 
 
 def by_method(results: Mapping[str, Any], cells: Sequence[Cell]) -> dict[str, list[dict[str, Any]]]:

@@ -37,11 +37,12 @@ def test_a_method_that_does_not_beat_fewer_steps_says_so():
         "Test model, 128 px: up to 2.0x as fast, but fewer steps in the same time come closer to the full image (LPIPS)."
     )
     assert page == "speed.md"
+    assert "up to 1.03x as fast, but" in verdict([one("levels=1", 0.975, 0.03)])[0]
 
 
 def test_a_method_for_larger_images_is_not_judged_at_the_native_size():
-    assert verdict([one("ratio=0.5", 0.95, 0.03), one("ratio=0.75", 0.9, 0.05)])[0] == (
-        "Test model, 128 px: only 1.1x as fast; larger images gain more."
+    assert verdict([one("ratio=0.5", 1.02, 0.03), one("ratio=0.75", 0.99, 0.05)])[0] == (
+        "Test model, 128 px: no faster; only larger images gain."
     )
 
 
