@@ -55,7 +55,7 @@ def _with_weights_of(unet: nn.Module, **config: Any) -> nn.Module:
     with torch.device("meta"):  # no weights are drawn, only to be thrown away
         twin = UNet2DConditionModel(**config)
     state = {"model.diffusion_model." + key: value for key, value in unet.state_dict().items()}
-    twin.load_state_dict(convert_ldm_unet_checkpoint(state, twin.config), assign=True)
+    twin.to_empty(device="cpu").load_state_dict(convert_ldm_unet_checkpoint(state, twin.config))
     return twin.eval().requires_grad_(False)
 
 

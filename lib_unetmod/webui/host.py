@@ -22,6 +22,7 @@ from ..core.call import HostCall
 from ..core.unet_map import UnsupportedUNet, inspect_unet
 from .host_frames import why_moving
 from .host_guidance import guidance_of
+from .sampling_steps import apart
 from .upcoming_picture import Loaded
 
 try:
@@ -142,9 +143,9 @@ def call_of(p: Any, params: Any = None) -> HostCall:
 
 
 def _sampler_of(p: Any) -> str:
-    """The sampler of the pass that `p` is in, by the name that the page shows; empty where there is none yet."""
+    """The sampler of the pass that `p` is in, by its name without a schedule type; empty where there is none yet."""
     name = getattr(getattr(getattr(p, "sampler", None), "config", None), "name", None) or getattr(p, "sampler_name", None)
-    return name if isinstance(name, str) else ""
+    return apart(name)[0] if isinstance(name, str) else ""
 
 
 def _schedule_of(p: Any) -> str:

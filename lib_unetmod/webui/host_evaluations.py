@@ -12,6 +12,8 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from .sampling_steps import apart
+
 _TWICE_A_STEP = ("Heun", "DPM2", "DPM2 a", "DPM++ 2S a", "DPM++ SDE", "Restart")
 _BY_TIMESTEPS = ("PLMS", "UniPC")
 _RESTARTS_FROM = 20
@@ -21,7 +23,7 @@ def evaluations_of(sampler: str, given: Mapping[str, Any]) -> int | None:
     """Evaluations of a pass; None where it cannot be known.
 
     Args:
-        sampler: its name as the page shows it.
+        sampler: its name, without a schedule type.
         given: what its function is called with, by name.
     """
     if sampler == "DPM adaptive":
@@ -53,7 +55,7 @@ def announce(sampler: Any, tell: Callable[[int | None], None]) -> None:
     def begun(*args: Any, **kwargs: Any) -> Any:
         if vars(sampler).get("func") is begun:
             sampler.func = function
-        tell(evaluations_of(name, _by_name(function, args, kwargs)))
+        tell(evaluations_of(apart(name)[0], _by_name(function, args, kwargs)))
         return function(*args, **kwargs)
 
     begun.of_unetmod = True

@@ -58,6 +58,17 @@ class Course:
     evaluations: tuple[float, ...] | None
 
 
+def apart(sampler: str) -> tuple[str, str]:
+    """A sampler's name and its schedule type, which Forge Classic and A1111 before 1.9 write behind it; else empty.
+
+    `DPM++ 2M Karras` is DPM++ 2M with Karras.
+    """
+    for schedule in ("Karras", "Exponential", "SGM Uniform"):
+        if sampler.endswith(f" {schedule}"):
+            return sampler.removesuffix(f" {schedule}"), schedule
+    return sampler, ""
+
+
 def course(sampler: str, schedule: str, steps: int, denoising: float | None = None, exact: bool = False) -> Course:
     """The course of a pass.
 
@@ -68,9 +79,8 @@ def course(sampler: str, schedule: str, steps: int, denoising: float | None = No
         denoising: denoising strength, None in a pass that begins with noise.
         exact: the pass takes `steps` steps whatever the strength is: hires fix, and img2img by a setting.
     """
-    name, _, older = sampler.rpartition(" ")
-    if older in ("Karras", "Exponential"):
-        sampler, schedule = name, older
+    sampler, older = apart(sampler)
+    schedule = older or schedule
     known = _SAMPLERS.get(sampler)
     taken = steps
     if denoising is not None:

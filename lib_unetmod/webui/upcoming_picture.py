@@ -11,7 +11,7 @@ import gradio as gr
 from ..core.target import TRAINED, Target
 from ..core.unet_map import UNetMap
 from ..core.upcoming_picture import UpcomingPass, UpcomingPicture
-from .sampling_steps import course
+from .sampling_steps import apart, course
 
 #: Of what any control may hold; more is no value.
 _LARGEST = 65536
@@ -95,7 +95,15 @@ def picture_of(tab: str, shown: Mapping[str, Any], loaded: Loaded) -> UpcomingPi
         guided = loaded.guides_at_one or told["cfg"] != 1
         begins_with = 1.0 if name == "first" else denoising
         return UpcomingPass(
-            name, target, told["steps"], told["sampler"], told["cfg"], begins_with, way.begins, way.evaluations, guided
+            name,
+            target,
+            told["steps"],
+            apart(told["sampler"])[0],
+            told["cfg"],
+            begins_with,
+            way.begins,
+            way.evaluations,
+            guided,
         )
 
     if tab == "img2img":

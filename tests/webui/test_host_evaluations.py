@@ -66,6 +66,14 @@ def test_the_samplers_function_is_shadowed_for_one_call(by_name):
     assert out == "latent" and told == [6] and sampler.func is sample_euler
 
 
+@pytest.mark.parametrize("name, count", [("DPM++ SDE Karras", 11), ("DPM2 a Karras", 11), ("DPM++ 2M SDE Exponential", 6)])
+def test_older_names_have_the_schedule_behind_them(name, count):
+    sampler, told = sampler_of(lambda model, x, sigmas: "latent", name), []
+    announce(sampler, told.append)
+    sampler.func("model", "x", sigmas=sigmas(6))
+    assert told == [count]
+
+
 def test_what_has_no_function_is_left_alone():
     for sampler in (None, SimpleNamespace(), SimpleNamespace(func=None)):
         announce(sampler, pytest.fail)
@@ -110,6 +118,9 @@ def test_sampler_and_schedule_by_the_names_of_the_page():
     assert (host._sampler_of(p), host._schedule_of(p)) == ("DPM++ 2M", "karras")
     p.scheduler = "Exponential"
     assert host._schedule_of(p) == "exponential"
+    classic = SimpleNamespace(sampler=sampler_of(None, "DPM++ 2M Karras"))  # Forge Classic has no schedule types apart
+    classic.sampler.config.options = {"scheduler": "karras"}
+    assert (host._sampler_of(classic), host._schedule_of(classic)) == ("DPM++ 2M", "karras")
     p.is_hr_pass, p.hr_scheduler = True, "Karras"
     assert host._schedule_of(p) == "karras"
     assert host._schedule_of(SimpleNamespace()) == "uniform" and host._sampler_of(SimpleNamespace()) == ""

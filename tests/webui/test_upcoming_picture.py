@@ -11,6 +11,7 @@ import unets
 from lib_unetmod import DeepShrink, inspect_unet
 from lib_unetmod.core.target import Target
 from lib_unetmod.core.upcoming_picture import UpcomingPicture
+from lib_unetmod.settings.quick import quick
 from lib_unetmod.webui.upcoming_picture import Loaded, hires_size, ids_of, picture_of
 
 
@@ -57,6 +58,14 @@ def test_hires_fix_is_a_second_pass_with_what_it_has_of_its_own() -> None:
     own = {"hires_steps": 8, "hires_sampler": "DPM++ 2M", "hires_schedule": "Karras", "hires_cfg": 1}
     _, second = picture_of("txt2img", {**shown, **own}, sd1()).passes
     assert (second.steps, second.sampler, second.cfg, len(second.evaluations)) == (8, "DPM++ 2M", 1, 8)
+
+
+def test_what_was_measured_with_a_sampler_counts_for_its_older_name_too() -> None:
+    """Forge Classic writes the schedule type behind the sampler."""
+    today = picture_of("txt2img", {"sampler": "DPM++ 2M", "schedule": "Karras"}, sd1())
+    older = picture_of("txt2img", {"sampler": "DPM++ 2M Karras"}, sd1())
+    assert older.passes == today.passes
+    assert "step_forecast" in quick("faster", older).selection
 
 
 def test_size_of_hires_fix() -> None:
