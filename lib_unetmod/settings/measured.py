@@ -130,9 +130,9 @@ def _of_speed(found: Sequence[Speed]) -> Verdict:
     best = min(found, key=lambda one: one.time)
     if best.time > _NOT_FASTER:
         return _at_native("no faster; only larger images gain.", "speed.md")
+    faster = f"{1 / best.time:.{1 if best.time < 0.95 else 2}f}x"
     return _at_native(
-        f"up to {1 / best.time:.{1 if best.time < 0.95 else 2}f}x as fast, but fewer steps in the same time come closer to the full image (LPIPS).",
-        "speed.md",
+        f"up to {faster} as fast, but fewer steps in the same time come closer to the full image (LPIPS).", "speed.md"
     )
 
 

@@ -39,7 +39,7 @@ def test_faster_takes_the_cache_that_pays_with_a_sampler_like_it() -> None:
     selection, sentence = quick("faster", page(sampler="DPM2 a"))
     assert selection == {"deep_cache": {"interval": 2}} and "%" not in sentence and "measured with Euler a" in sentence
     selection, _ = quick("faster", page(sampler="DDIM"))
-    assert selection == {"deep_cache": {"interval": 2, "predictor": "linear"}}
+    assert selection == {"deep_cache": {"interval": 2}}
 
 
 def test_faster_says_where_fewer_steps_are_better() -> None:
