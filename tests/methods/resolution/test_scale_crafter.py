@@ -14,7 +14,7 @@ from torch import nn
 from unets import FAMILIES, call, fresh, inputs
 
 from lib_unetmod import ConfigError, DeepCache, GuidanceInterval, TokenMerging, inspect_unet, modified, what_is_on
-from lib_unetmod.core.call import Guidance, Rows
+from lib_unetmod.core.call import Guidance, Prompts, Rows
 from lib_unetmod.core.target import Target
 from lib_unetmod.methods.resolution.scale_crafter import ScaleCrafter, _as_seen, conv_sites
 from lib_unetmod.parts.blocks import extra_rows
@@ -302,12 +302,20 @@ def test_in_every_host_with_control_and_at_odd_sizes(family, name, size, control
     assert notes == [] and snapshot(unet) == before
 
 
+ALL_OF_THE_PROMPT = Prompts(inputs("sd1")["context"], torch.zeros(1, 1, 24))
+SPLIT = "an extension splits the batch in its own way, so prompt and negative prompt cannot be told apart."
+
+
 @pytest.mark.parametrize(
     ("guidance", "why"),
     [
         (None, "this program does not say which part of a batch is the prompt's (run.guidance)."),
-        (Guidance(7.0, (0,)), "prompt and negative prompt do not run together; turn on Batch cond/uncond."),
-        (Guidance(7.0, (0, 1, 2, 0, 1, 2)), "prompt and negative prompt do not run together; turn on Batch cond/uncond."),
+        (
+            Guidance(7.0, (0,), prompts=ALL_OF_THE_PROMPT),
+            "prompt and negative prompt do not run together; turn on Batch cond/uncond.",
+        ),
+        (Guidance(7.0, (0,)), SPLIT),
+        (Guidance(7.0, (0, 1, 2, 0, 1, 2)), SPLIT),
         (Guidance(7.0, reason="the prompt has several parts (AND)."), "the prompt has several parts (AND)."),
     ],
 )
