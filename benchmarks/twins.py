@@ -55,7 +55,11 @@ def _with_weights_of(unet: nn.Module, **config: Any) -> nn.Module:
     with torch.device("meta"):  # no weights are drawn, only to be thrown away
         twin = UNet2DConditionModel(**config)
     state = {"model.diffusion_model." + key: value for key, value in unet.state_dict().items()}
-    twin.to_empty(device="cpu").load_state_dict(convert_ldm_unet_checkpoint(state, twin.config))
+    shared, own = convert_ldm_unet_checkpoint(state, twin.config), twin.state_dict()
+    assert {name: weight.shape for name, weight in shared.items()} == {name: weight.shape for name, weight in own.items()}
+    for name, weight in shared.items():  # `load_state_dict(assign=True)`, which torch 2.0 has not
+        module, _, parameter = name.rpartition(".")
+        setattr(twin.get_submodule(module), parameter, nn.Parameter(weight))
     return twin.eval().requires_grad_(False)
 
 

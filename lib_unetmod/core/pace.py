@@ -51,10 +51,8 @@ class Pace:
         self._marks.clear()
         self.seconds += sum(seconds for seconds, _ in spans)
         self.evaluations += len(spans)
-        as_it_is = [seconds for seconds, untouched in spans if untouched]
-        # A first one may hold what torch does once: a choice of kernels, a first allocation.
-        as_it_is = as_it_is[spans[0][1] and len(as_it_is) > 1 :]
-        self.plain = None if self.plain is None or not as_it_is else self.plain + median(as_it_is) * len(spans)
+        plain = _plain(spans)
+        self.plain = None if self.plain is None or plain is None else self.plain + plain
 
     def _mark(self) -> None:
         if self._device.type == "cuda":
@@ -63,6 +61,16 @@ class Pace:
         else:
             now = time.perf_counter()
         self._marks.append((now, self._changes()))
+
+
+def _plain(spans: list[tuple[float, bool]]) -> float | None:
+    """What a pass would take where only some of its evaluations, each of so many seconds, ran as the U-Net is."""
+    as_it_is = [seconds for seconds, untouched in spans if untouched]
+    if len(as_it_is) in (0, len(spans)):
+        return sum(as_it_is) or None
+    # A first one may hold what torch does once: a choice of kernels, a first allocation.
+    as_it_is = as_it_is[spans[0][1] and len(as_it_is) > 1 :]
+    return median(as_it_is) * len(spans)
 
 
 def _seconds(begin: Mark, end: Mark) -> float:

@@ -34,13 +34,11 @@ class Plan:
 
     Attributes:
         notes: sentences about what acted otherwise than was asked for; a picture's text has them in short.
-        counts: sentences about what was run, for those who made the picture alone.
-        times: what it took.
+        times: what was run and what it took, for those who made the picture alone.
     """
 
     configs: list[Config]
     notes: list[str] = field(default_factory=list)
-    counts: list[str] = field(default_factory=list)
     times: Times = field(default_factory=Times)
 
     def note(self, p: Any, sentences: Iterable[str]) -> None:
@@ -49,11 +47,6 @@ class Plan:
             if sentence not in self.notes:
                 self.notes.append(sentence)
                 host.tell(p, sentence)
-
-    def count(self, p: Any, sentence: str) -> None:
-        """Tell the user of `p` what was run, and how long it took."""
-        host.tell(p, sentence)
-        self.counts.append(sentence)
 
 
 @dataclass(eq=False)
@@ -75,8 +68,10 @@ class _Current:
         host_evaluations.announce(getattr(self.p, "sampler", None), self.sampler_begins)
 
     def pass_ends(self) -> None:
-        self.pace.pass_ends()
-        self.run.end_pass()
+        try:
+            self.pace.pass_ends()
+        finally:
+            self.run.end_pass()
 
     def sampler_begins(self, evaluations: int | None) -> None:
         self.evaluations = evaluations or None
@@ -116,20 +111,21 @@ def begin_pass(p: Any) -> None:
 
 
 def batch_done(p: Any) -> None:
-    """For `postprocess_batch`: a batch is decoded. With the last one the user is told what all took."""
+    """For `postprocess_batch`: a batch is decoded. With the last one the user is told what was run and what all took."""
     plan = getattr(p, _PLAN, None)
     if plan is None or not plan.configs:
         return
     plan.times.batch_decoded(getattr(p, "batch_size", 1))
-    if is_last_batch(p) and settings.shows_times() and (sentence := plan.times.sentence()):
-        plan.count(p, sentence)
+    if is_last_batch(p):
+        for sentence in plan.times.sentences(settings.shows_times()):
+            host.tell(p, sentence)
 
 
 def finish(p: Any, processed: Any) -> None:
     """For `postprocess`: what was told about the generation goes into the answer to a request."""
     plan = getattr(p, _PLAN, None)
     if plan is not None:
-        infotext.tell_request(processed, [*plan.notes, *plan.counts])
+        infotext.tell_request(processed, [*plan.notes, *plan.times.sentences(settings.shows_times())])
 
 
 def on_cfg_denoiser(params: Any) -> None:
@@ -208,12 +204,9 @@ def _sample_modified(p: Any, plan: Plan, sample: Callable[[], Any]) -> Any:
             return samples
         finally:
             _current = outer
-            plan.times.sampled(current.pace)
+            plan.times.sampled(current.pace, len(run.predicted))
             plan.note(p, run.notes)
             infotext.write(p, usable, plan.notes, idle)
-            if run.predicted:
-                total = run.clock.evaluation + 1
-                plan.count(p, f"{total - len(run.predicted)} of {total} U-Net calls were run.")
             if run.kept_bytes >= 5e4:  # less would be shown as 0.0
                 host.say(f"kept {run.kept_bytes / 1e6:.1f} MB between steps.")
 

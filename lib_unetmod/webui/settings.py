@@ -95,7 +95,7 @@ def add_options() -> None:
         for key, option in _section(method):
             _add(_key(method), method.title, key, option)
     _add(_MEMORY_KEY, "Memory", _MEMORY_KEY, _memory_option())
-    _add(_TIMES_KEY, "Times", _TIMES_KEY, _times_option())
+    _add(_TIMES_KEY, "Times", _TIMES_KEY, _option(_TIMES, _TIMES.label))
 
 
 def read() -> Defaults:
@@ -136,7 +136,10 @@ def keep_bytes() -> int | None:
 
 def shows_times() -> bool:
     """Whether what a generation took is to be said under its pictures."""
-    return bool(shared.opts.data.get(_TIMES_KEY, _TIMES.default))
+    try:
+        return _value(_TIMES_KEY, _TIMES)
+    except ConfigError:  # whatever a request put there
+        return _TIMES.default
 
 
 def save(values: Sequence[Any]) -> str:
@@ -186,17 +189,20 @@ def _section(method: Method) -> Iterator[tuple[str, Any]]:
         if controls.rarely_used(knob) and not headed:
             headed = True
             yield _key(method) + "-rarely", _text(f"<b>{_RARELY}</b>")
-        yield _key(method, knob), _option(method, knob)
+        yield _key(method, knob), _option(knob, controls.knob_label(method, knob))
 
 
-def _option(method: Method, knob: Knob) -> Any:
+def _option(knob: Knob, label: str) -> Any:
     component, arguments = None, None
     if knob.choices:
         component, arguments = gr.Dropdown, {"choices": list(knob.choices)}
     elif knob.low is not None:
         step = knob.step or (1 if knob.type is int else 0.01)
         component, arguments = gr.Slider, {"minimum": knob.low, "maximum": knob.high, "step": step}
-    option = shared.OptionInfo(_default(knob), controls.knob_label(method, knob), component, arguments)
+    return _explained(shared.OptionInfo(_default(knob), label, component, arguments), knob)
+
+
+def _explained(option: Any, knob: Knob) -> Any:
     option.comment_after = f"<span class='info'>{escape(knob.help)}</span>"
     return option
 
@@ -207,15 +213,7 @@ def _text(*lines: str) -> Any:
 
 def _memory_option() -> Any:
     # A field and no slider, whose finest step from nothing to what the largest cards have would be too coarse.
-    option = shared.OptionInfo(_MEMORY.default, _MEMORY.label, gr.Number, {"precision": 0})
-    option.comment_after = f"<span class='info'>{escape(_MEMORY.help)}</span>"
-    return option
-
-
-def _times_option() -> Any:
-    option = shared.OptionInfo(_TIMES.default, _TIMES.label)
-    option.comment_after = f"<span class='info'>{escape(_TIMES.help)}</span>"
-    return option
+    return _explained(shared.OptionInfo(_MEMORY.default, _MEMORY.label, gr.Number, {"precision": 0}), _MEMORY)
 
 
 def _add(section: str, title: str, key: str, option: Any) -> None:

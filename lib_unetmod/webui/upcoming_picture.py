@@ -94,16 +94,9 @@ def picture_of(tab: str, shown: Mapping[str, Any], loaded: Loaded) -> UpcomingPi
         target = Target(trained, *(max(round(side), 1) for side in reversed(size)))
         guided = loaded.guides_at_one or told["cfg"] != 1
         begins_with = 1.0 if name == "first" else denoising
+        named, _ = apart(told["sampler"])
         return UpcomingPass(
-            name,
-            target,
-            told["steps"],
-            apart(told["sampler"])[0],
-            told["cfg"],
-            begins_with,
-            way.begins,
-            way.evaluations,
-            guided,
+            name, target, told["steps"], named, told["cfg"], begins_with, way.begins, way.evaluations, guided
         )
 
     if tab == "img2img":

@@ -49,6 +49,11 @@ def test_each_pass_has_evaluations_of_its_own_length(drawn):
     assert drawn.pace.seconds == pytest.approx(2.1 + 8.5) and drawn.pace.plain == pytest.approx(3 * 1 + 3 * 4)
 
 
+def test_where_nothing_was_changed_all_took_what_it_took(drawn):
+    drawn.takes(9, 2, 2)
+    assert drawn.pace.plain == drawn.pace.seconds == pytest.approx(13)
+
+
 def test_nothing_is_known_of_a_pass_that_methods_changed_throughout(drawn):
     drawn.takes(1, 1, -0.1)
     drawn.takes(-0.5, -0.5)

@@ -128,8 +128,10 @@ def test_sampler_and_schedule_by_the_names_of_the_page():
 
 def test_how_many_were_run_is_said_under_the_picture():
     webui_stubs.reset()
+    webui_stubs.shared.opts.data["unetmod_times"] = False  # it is no time, and said all the same
     p = P([fresh("sd1")], steps=4)
     webui_stubs.generate(p, {"step_forecast": {"plan": "FPPP", "last_full": 0}})
+    sampling.batch_done(p)
     # The stand-in's steps all lie at one noise level, in the plan's second half.
     assert "UNet Mod: 1 of 4 U-Net calls were run." in p.comments
     answer = SimpleNamespace(extra_generation_params=dict(p.extra_generation_params))

@@ -78,8 +78,13 @@ def test_the_parts_and_what_the_unet_takes_alone(clock):
 
 
 def test_all_batches_are_told_of_once(clock):
-    said = generated(Timed(clock), PLAN, batches=3)
+    p = Timed(clock)
+    said = generated(p, PLAN, batches=3)
     assert said == ["UNet Mod: Text encoder 0.90 s, U-Net 7.2 s (about 12.0 s with no method on), VAE 1.5 s."]
+    assert [comment for comment in p.comments if "were run" in comment] == ["UNet Mod: 6 of 12 U-Net calls were run."]
+    answer = SimpleNamespace(extra_generation_params={})
+    sampling.finish(p, answer)
+    assert answer.extra_generation_params["UNet Mod notes"].count("were run") == 1
 
 
 def test_nothing_is_guessed_where_a_method_changed_every_call(clock):
@@ -97,7 +102,8 @@ def test_nothing_is_said_where_settings_say_so_or_nothing_is_on(clock):
     assert shared.opts.data["unetmod_times"] is True
     shared.opts.data["unetmod_times"] = False
     assert generated(Timed(clock), PLAN) == []
-    shared.opts.data["unetmod_times"] = True
+    shared.opts.data["unetmod_times"] = "whatever a request sends"
+    assert len(generated(Timed(clock), PLAN)) == 1
     p = P([fresh("sd1")])
     webui_stubs.generate(p, {})
     sampling.batch_done(p)

@@ -1,7 +1,7 @@
 """Plans: which evaluations of a pass run in full, as a text of one letter an evaluation, F or what is done instead: D keeps
 the deep blocks, E the encoder, P predicts all. Each method answers to one of these.
 
-When an evaluation is left out matters as much as how (`docs/step_plans.md`), so plans are searched and kept.
+When an evaluation is left out matters as much as how (`docs/speed.md`), so plans are searched and kept.
 """
 
 from __future__ import annotations
