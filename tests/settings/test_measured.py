@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import detail_pictures, speed_pictures
+from benchmarks import detail_pictures, speed_report
 from benchmarks.paired import paired
 from lib_unetmod import METHODS, DeepCache
 from lib_unetmod.playground.samplers import SAMPLERS
@@ -123,7 +123,7 @@ def test_the_figures_of_detail_are_those_of_the_runs():
 
 def test_a_setting_pays_with_a_sampler_where_it_beats_the_line_of_fewer_steps_in_every_cell(monkeypatch):
     """Half of the steps are 0.1 away and all of them 0, so that three quarters of the time leave 0.05, prompt by prompt."""
-    monkeypatch.setattr(speed_pictures, "settings", lambda: {"deep_cache: interval=2": (DeepCache(interval=2),)})
+    monkeypatch.setattr(speed_report, "settings", lambda: {"deep_cache: interval=2": (DeepCache(interval=2),)})
 
     def cell(distance: float) -> dict:
         plain = {
@@ -135,7 +135,7 @@ def test_a_setting_pays_with_a_sampler_where_it_beats_the_line_of_fewer_steps_in
 
     names = ("euler 20 cfg7", "euler 20 cfg4", "euler-a 20 cfg7", "euler-a 20 cfg4")
     cells = {name: cell(distance) for name, distance in zip(names, (0.03, 0.07, 0.04, 0.02), strict=True)}
-    [found] = speed_pictures.by_method(cells, [speed_pictures.CELLS[name] for name in names])["deep_cache"]
+    [found] = speed_report.by_method(cells, [speed_report.CELLS[name] for name in names])["deep_cache"]
     assert found["pays_with"] == ["Euler a"] and found["cells"] == 4
     assert (found["setting"], found["time"], found["distance"], found["fewer_steps"]) == ("interval=2", 0.75, 0.04, 0.05)
 
