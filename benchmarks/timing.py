@@ -7,12 +7,13 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping
-from typing import TypeVar, Union
+from typing import TypeVar
 
 import torch
 
+from lib_unetmod.core.pace import Mark, seconds_between
+
 W = TypeVar("W")
-Mark = Union[float, torch.cuda.Event]
 
 
 def in_turn(
@@ -69,11 +70,6 @@ def mark() -> Mark:
     event = torch.cuda.Event(enable_timing=True)
     event.record()
     return event
-
-
-def seconds_between(first: Mark, second: Mark) -> float:
-    """What passed between two marks; on a GPU only once it is done with both."""
-    return second - first if isinstance(first, float) else first.elapsed_time(second) / 1000
 
 
 class Stopwatch:

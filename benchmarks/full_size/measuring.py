@@ -10,7 +10,8 @@ import torch
 
 from benchmarks.full_size.ways import Way
 from benchmarks.live_memory import LiveMemory
-from benchmarks.timing import in_turn, mark, seconds_between, wait
+from benchmarks.timing import in_turn, mark, wait
+from lib_unetmod.core.pace import seconds_between
 
 LEAST_ROUNDS, MOST_ROUNDS = 3, 15
 

@@ -16,6 +16,7 @@ from lib_unetmod import CDTuner, DeepCache, FreeU, HyperTile, TokenMerging, modi
 
 #: How often edits are put on and taken off.
 ON_AND_OFF = 5
+ROUNDS = 20
 #: Methods of all kinds that go together, outside their windows.
 RESTING = Item(
     "all resting",
@@ -48,9 +49,9 @@ class Price:
     plain: float
 
 
-def price(subject: Subject, rounds: int = 20) -> Price:
+def price(subject: Subject) -> Price:
     ways = {"plain": plain_way(subject, 1), "resting": our_way(subject, RESTING, 1)}
-    found = in_turn(ways, rounds, over="plain", timed=_seconds)
+    found = in_turn(ways, ROUNDS, over="plain", timed=_seconds)
     with modified(subject.unet, RESTING.configs):
         on = what_is_on(subject.unet)
     began = seconds_now()

@@ -15,6 +15,7 @@ from typing import Union
 
 import torch
 
+#: A moment: a reading of a clock, or an event in a GPU's queue, which is not held up.
 Mark = Union[float, torch.cuda.Event]
 
 
@@ -47,7 +48,7 @@ class Pace:
         self._mark()
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
-        spans = [(_seconds(begin, end), before == after) for (begin, before), (end, after) in pairwise(self._marks)]
+        spans = [(seconds_between(begin, end), before == after) for (begin, before), (end, after) in pairwise(self._marks)]
         self._marks.clear()
         self.seconds += sum(seconds for seconds, _ in spans)
         self.evaluations += len(spans)
@@ -73,5 +74,6 @@ def _plain(spans: list[tuple[float, bool]]) -> float | None:
     return median(as_it_is) * len(spans)
 
 
-def _seconds(begin: Mark, end: Mark) -> float:
+def seconds_between(begin: Mark, end: Mark) -> float:
+    """What passed between two marks; on a GPU only once it is done with both."""
     return end - begin if isinstance(begin, float) else begin.elapsed_time(end) / 1000

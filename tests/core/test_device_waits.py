@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -106,8 +107,13 @@ def reads(monkeypatch):
     return asked
 
 
+@cache
+def on_meta(family):
+    return fresh(family).to("meta")
+
+
 def walked(config, family="sd1", size=(32, 24), evaluations=(990, 970)):
-    unet = fresh(family).to("meta")
+    unet = on_meta(family)
     found = []
     with modified(unet, [config]) as run:
         run.guidance = Guidance(1.0, (0, 0))
