@@ -101,6 +101,17 @@ def test_the_figures_of_speed_are_those_of_the_runs():
         assert one.cells == len(runs) and samplers >= set(one.pays_with)
         assert one.time == pytest.approx(np.mean([run["time"] for run in runs.values()]), abs=1e-3)
         assert one.distance == pytest.approx(np.mean([np.mean(run["distances"]) for run in runs.values()]), abs=1e-4)
+        fewer = {cell: of_fewer_steps(cells[cell]["settings"], run["time"]) for cell, run in runs.items()}
+        assert one.fewer_steps == pytest.approx(np.mean([*fewer.values()]), abs=1e-4)
+        for cell, run in runs.items():
+            if SAMPLERS[cell.split()[0]].label in one.pays_with:
+                assert np.mean(run["distances"]) < fewer[cell]
+
+
+def of_fewer_steps(settings, time):
+    """The mean distance on the line through the plain U-Net's means."""
+    line = sorted((run["time"], np.mean(run["distances"])) for name, run in settings.items() if name.startswith("plain: "))
+    return np.interp(time, *zip(*line, strict=True))
 
 
 def test_the_figures_of_size_are_those_of_the_runs():
