@@ -111,12 +111,26 @@
 
     // Of several quick changes under one key only the last is answered, with its own values; the others wait for ever.
     const changes = new Map();
+    // How many changes there have been, and how many of them the last question under a key knew of.
+    let changed = 0;
+    const known = new Map();
 
-    window.unetmodLatest = function (key, values) {
+    function latest(key, values) {
         clearTimeout(changes.get(key));
+        known.set(key, changed);
         return new Promise((resolve) => {
             changes.set(key, setTimeout(() => resolve(values), 120));
         });
+    }
+
+    window.unetmodLatest = function (key, values) {
+        changed += 1;
+        return latest(key, values);
+    };
+
+    // Once more with the values of now, if there was a change since; else it waits for ever.
+    window.unetmodIfOvertaken = function (key, values) {
+        return changed === (known.get(key) ?? 0) ? new Promise(() => {}) : latest(key, values);
     };
 
     const watched = new WeakSet();

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import webbrowser
@@ -302,13 +303,20 @@ def _heading(model: SmallModel) -> str:
 
 
 def _prompts(examples: list[list[Any]]) -> tuple[gr.components.Component, ...]:
-    """Prompt, negative prompt and seed, which stands in another area; an example sets prompt and seed."""
+    """Prompt, negative prompt and seed, which stands in another area; an example sets prompt and seed.
+
+    The examples are buttons: beside the panel's events gradio 5's own list of examples draws itself anew for ever, at the
+    price of a core.
+    """
     first = examples[0] if examples else ["", 0]
     prompt = gr.Textbox(first[0], label=LABELS["prompt"], lines=1, max_lines=3, elem_id="prompt")
     seed = gr.Number(first[1], label=f"{LABELS['seed']} (-1 = random)", min_width=120, elem_id="seed", render=False)
     if examples:
-        labels = [prompt for prompt, _ in examples]
-        gr.Examples(examples, [prompt, seed], example_labels=labels, label="Examples", elem_id="examples")
+        with gr.Row(elem_id="examples"):
+            gr.HTML("Examples", padding=False)
+            for example in examples:
+                button = gr.Button(example[0], size="sm", min_width=0)
+                button.click(None, None, [prompt, seed], js=f"() => {json.dumps(example)}", show_api=False)
     negative = gr.Textbox("", label=LABELS["negative_prompt"], lines=1, max_lines=3, elem_id="negative")
     return prompt, negative, seed
 

@@ -126,10 +126,13 @@ class Panel:
         Context.root_block.load(None, [self.switch], [self._off], **show_off)
         self.switch.change(None, [self.switch], [self._off], **show_off)
         everything = [*self.components, *of_page]
-        Context.root_block.load(self._summarise_all(picture), everything, chips, **controls.QUIET)
-        latest = {controls.JS: _latest_only(self._elem_id("picture"), len(everything))}
+        key = self._elem_id("picture")
+        latest, again = ({controls.JS: js(key, len(everything))} for js in (_latest_only, _if_overtaken))
+        asked = [Context.root_block.load(self._summarise_all(picture), everything, chips, **controls.QUIET)]
         for control in of_page:
-            control.change(self._summarise_all(picture), everything, chips, **latest, **controls.QUIET)
+            asked.append(control.change(self._summarise_all(picture), everything, chips, **latest, **controls.QUIET))
+        for answered in asked:
+            answered.then(self._summarise_all(picture), everything, chips, **again, **controls.QUIET)
         self._quick.wire(self._by_name, picture)
         if self._presets:
             self._presets.wire(self._by_name, picture)
@@ -251,3 +254,11 @@ def _latest_only(key: str, count: int) -> str:
     Dragging a slider would otherwise send dozens of requests, and gradio 3 may show an earlier answer last.
     """
     return f"(...v) => (window.unetmodLatest || ((key, v) => v))({json.dumps(key)}, v.slice(0, {count}))"
+
+
+def _if_overtaken(key: str, count: int) -> str:
+    """JavaScript that asks again where something was changed while the answer under `key` was on its way.
+
+    That answer may have come after one to the change, as while a page opens, and have overwritten it.
+    """
+    return f"(...v) => window.unetmodIfOvertaken?.({json.dumps(key)}, v.slice(0, {count})) ?? new Promise(() => {{}})"

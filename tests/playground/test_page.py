@@ -369,6 +369,26 @@ def test_an_example_sets_prompt_and_seed(browser: Any, as_users_have_it: str) ->
     page.tab.close()
 
 
+def test_a_page_that_nobody_touches_is_at_rest(browser: Any, as_users_have_it: str) -> None:
+    """Components of gradio that keep drawing each other anew take a whole core."""
+    page = Page(browser, as_users_have_it, WIDE)
+    page.until_chip("DeepCache")
+    measuring = page.tab.context.new_cdp_session(page.tab)
+    measuring.send("Performance.enable")
+
+    def busy_seconds() -> float:
+        metrics = measuring.send("Performance.getMetrics")["metrics"]
+        return next(one["value"] for one in metrics if one["name"] == "TaskDuration")
+
+    shares = []
+    while len(shares) < 20 and (not shares or shares[-1] > 0.5):
+        before = busy_seconds()
+        page.tab.wait_for_timeout(1000)
+        shares.append(busy_seconds() - before)
+    assert shares[-1] <= 0.5, shares
+    page.tab.close()
+
+
 def test_the_trained_checkpoint_knows_all_examples() -> None:
     from lib_unetmod.playground.page import EXAMPLES
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import browser as browsers
@@ -95,10 +96,13 @@ class Page:
     def tick(self, *names: str) -> None:
         for name in names:
             self.tab.check(f"{self.id(name)} input")
+        self.until_chips(self.tab.locator(".unetmod-toggle input:checked").count())
+
+    def until_chips(self, count: int) -> None:
         chips = (
             "count => document.querySelectorAll('.unetmod-summary .unetmod-chip span:not(.unetmod-off)').length === count"
         )
-        self.tab.wait_for_function(chips, arg=self.tab.locator(".unetmod-toggle input:checked").count())
+        self.tab.wait_for_function(chips, arg=count)
 
     def method(self, name: str) -> Any:
         return self.tab.locator(".unetmod-method", has=self.tab.locator(self.id(name)))
@@ -145,11 +149,11 @@ def page(browser: Any, addresses: dict[str, str], request: pytest.FixtureRequest
     shown.close()
 
 
-def in_gradio(turn: int) -> pytest.MarkDecorator:
+def in_gradio(turn: int, name: str = "page") -> pytest.MarkDecorator:
     """The page in every gradio, in that of one WebUI a day; the playground's has daily tests of its own."""
     daily = VERSIONS[turn % max(len(gradio_versions.VERSIONS), 1)]
     cases = [pytest.param(one, marks=[] if one == daily else pytest.mark.slow) for one in VERSIONS]
-    return pytest.mark.parametrize("page", cases, indirect=True)
+    return pytest.mark.parametrize(name, cases, indirect=name == "page")
 
 
 @pytest.mark.parametrize("version, theme", THEMED)
@@ -254,6 +258,30 @@ def test_knobs_that_do_not_count_are_hidden_without_a_request(page: Page) -> Non
     page.tab.wait_for_selector(page.id("deep_shrink.block"), state="visible")
     page.tab.check(f"{page.id('deep_shrink.auto')} input")
     page.tab.wait_for_selector(page.id("deep_shrink.block"), state="hidden")
+
+
+@in_gradio(1, "version")
+def test_what_is_ticked_while_the_page_opens_keeps_its_chip(browser: Any, addresses: dict[str, str], version: str) -> None:
+    """The answer to the page's opening, in which nothing was ticked, comes last."""
+    held: list[Any] = []
+    holds = True
+
+    def new_page(**options: Any) -> Any:
+        tab = browser.new_page(**options)
+        tab.route("**/*predict*", lambda route: held.append(route) if holds else route.continue_())
+        return tab
+
+    page = Page(SimpleNamespace(new_page=new_page), addresses[version])
+    page.open()
+    holds = False
+    page.tick(*THREE)
+    assert held
+    for one in held:
+        with page.tab.expect_response(lambda answer, one=one: answer.request == one.request):
+            one.continue_()
+    page.tab.wait_for_timeout(500)
+    page.until_chips(len(THREE))
+    page.close()
 
 
 @in_gradio(1)
