@@ -22,7 +22,7 @@ test: $(VENV)/test
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/python tests/gradio_versions.py
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 # For the daily loop: of each test of the library one case, without what takes seconds.
 quick: $(VENV)/test

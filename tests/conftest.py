@@ -23,6 +23,7 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.pluginmanager.register(InTurn())
+    config.pluginmanager.register(LongFirst())
 
 
 class InTurn:
@@ -50,6 +51,14 @@ class InTurn:
             else:
                 met |= names
             seen[test] += 1
+
+
+class LongFirst:
+    """Files with long tests first: so no process ends with them while the others have nothing left."""
+
+    def pytest_collection_modifyitems(self, items):
+        long = {item.path for item in items if item.get_closest_marker("long")}
+        items.sort(key=lambda item: item.path not in long)
 
 
 def _name_of(value):

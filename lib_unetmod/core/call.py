@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -168,6 +168,9 @@ class HostCall:
         schedule: how its noise levels are spaced: "uniform", "karras", "exponential", "trailing"; empty where not known.
         moving: where the rows of a call are others than in the same call of the evaluation before, so that nothing can be
             continued: why and what to do, as sentences for the user, after a colon. Empty where they stay.
+        conditions: asks for what acts on the prediction besides the prompt, as a value to compare: weights of LoRAs,
+            ControlNets that are on now. Where it changes, nothing is continued. Asked in each call, since some change later
+            than the host has told the rest.
     """
 
     guidance: Guidance | None = None
@@ -180,3 +183,4 @@ class HostCall:
     sampler: str = ""
     schedule: str = ""
     moving: str = ""
+    conditions: Callable[[], Hashable] = field(default=lambda: None, compare=False, repr=False)

@@ -10,13 +10,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import diffusers
 import torch
 from torch import Tensor
 
-from ..core.noise import sigma_at
+from ..core.noise import progress_at, sigma_at
 from ..core.noise_levels import LAST, SCHEDULES
 
 #: SD1's noise schedule (v1-inference.yaml); betas are linear in their square roots.
@@ -28,6 +29,10 @@ NOISE_SCHEDULE = {
 }
 
 
+#: The only schedule type of the sampler of that name.
+DDIM = "DDIM"
+
+
 @dataclass(frozen=True)
 class Sampler:
     """One sampler.
@@ -37,16 +42,14 @@ class Sampler:
         scheduler: diffusers'.
         options: what that is built with.
         automatic: the schedule type that AUTOMATIC1111 takes for it; empty where it has a spacing of its own.
+        midway: whether the second call of a step is made halfway to the next noise level, in the logarithm, and not there.
     """
 
     label: str
     scheduler: type
     options: dict[str, Any] = field(default_factory=lambda: {"timestep_spacing": "trailing"})
     automatic: str = "Uniform"
-
-    def evaluations(self, steps: int) -> int:
-        """Calls of the U-Net in `steps` steps: a second-order sampler makes two per step, but for the last."""
-        return self.scheduler.order * (steps - 1) + 1
+    midway: bool = False
 
 
 SAMPLERS: dict[str, Sampler] = {
@@ -59,8 +62,15 @@ SAMPLERS: dict[str, Sampler] = {
         {"timestep_spacing": "trailing", "algorithm_type": "sde-dpmsolver++"},
         automatic="Exponential",
     ),
+    "dpm++sde": Sampler("DPM++ SDE", diffusers.DPMSolverSDEScheduler, automatic="Karras", midway=True),
     "unipc": Sampler("UniPC", diffusers.UniPCMultistepScheduler),
     "heun": Sampler("Heun", diffusers.HeunDiscreteScheduler),
+    "ddim": Sampler(
+        "DDIM",
+        diffusers.DDIMScheduler,
+        {"timestep_spacing": "trailing", "clip_sample": False},
+        automatic=DDIM,
+    ),
     # It takes its steps out of as many as its model was distilled on, which must not be fewer.
     "lcm": Sampler("LCM-like", diffusers.LCMScheduler, {"original_inference_steps": 100}, automatic=""),
 }
@@ -80,7 +90,26 @@ SCHEDULE_TYPES: dict[str, str] = {
 def schedule_type(sampler: str, schedule: str) -> str:
     """The schedule type of AUTOMATIC1111 that `schedule`, a key of `SCHEDULE_TYPES`, is with a sampler; empty: trailing."""
     automatic = SAMPLERS[sampler].automatic
-    return (automatic if schedule == "automatic" else SCHEDULE_TYPES[schedule]) if automatic else ""
+    if not automatic or schedule == TRAILING:
+        return ""
+    return automatic if schedule == "automatic" or automatic == DDIM else SCHEDULE_TYPES[schedule]
+
+
+def evaluations(sampler: str, schedule: str, steps: int, steps_taken: int) -> int:
+    """Calls of the U-Net where the last `steps_taken` of `steps` steps are taken.
+
+    A second-order sampler makes two a step, but for the last. DDIM as AUTOMATIC1111 has it counts whole timesteps: of 20
+    steps it makes 19 calls, of 60 steps 62, of which the same share is left out.
+    """
+    if schedule_type(sampler, schedule) == DDIM:
+        return max(len(_of_ddim(steps)) - 1 - (steps - steps_taken), 1)
+    return SAMPLERS[sampler].scheduler.order * (steps_taken - 1) + 1
+
+
+def _of_ddim(steps: int) -> list[int]:
+    """Timesteps of its calls, falling, and where it ends; of one step AUTOMATIC1111 makes no call, and draws noise."""
+    timesteps = [min(timestep + 1, LAST) for timestep in range(0, LAST + 1, (LAST + 1) // steps)]
+    return timesteps[::-1] if len(timesteps) > 1 else [LAST, *timesteps]
 
 
 class Course:
@@ -106,10 +135,13 @@ class Course:
         self._begins_with = self._scheduler.init_noise_sigma
         of_webui = schedule_type(sampler, schedule)
         self.schedule = of_webui.lower() or TRAILING
-        if of_webui:
+        if of_webui == DDIM:
+            self._scheduler.timesteps = torch.tensor(_of_ddim(steps)[:-1], device=self._scheduler.timesteps.device)
+        elif of_webui:
             self._take(SCHEDULES[of_webui](steps))
-        left_out = (steps - steps_taken) * self._scheduler.order
-        self._scheduler.set_begin_index(left_out)
+        left_out = len(self._scheduler.timesteps) - evaluations(sampler, schedule, steps, steps_taken)
+        if hasattr(self._scheduler, "set_begin_index"):  # DDIM's goes by the timesteps
+            self._scheduler.set_begin_index(left_out)
         self.timesteps: Tensor = self._scheduler.timesteps[left_out:]
 
     def _take(self, levels: Sequence[float]) -> None:
@@ -119,6 +151,9 @@ class Course:
         of_order = self._scheduler.order
         sigmas = [sigmas[0], *(sigma for sigma in sigmas[1:] for _ in range(of_order)), 0.0]
         timesteps = [timesteps[0], *(timestep for timestep in timesteps[1:] for _ in range(of_order))]
+        if self._sampler.midway:
+            between = ((one * other) ** 0.5 for one, other in pairwise(sigmas[:-1:of_order]))
+            timesteps[1::of_order] = [(1 - progress_at(sigma)) * LAST for sigma in between]
         known = self._scheduler.sigmas
         self._scheduler.sigmas = torch.tensor(sigmas, dtype=known.dtype, device=known.device)
         self._scheduler.timesteps = torch.tensor(timesteps, dtype=torch.float32, device=self._scheduler.timesteps.device)
@@ -142,6 +177,8 @@ class Course:
         # Older diffusers draw noise that they do not use, from the global state where they are given no generator.
         takes = inspect.signature(self._scheduler.step).parameters
         drawing = {"generator": generator} if "generator" in takes else {}
+        if hasattr(self._scheduler, "noise_sampler_seed"):  # of a Brownian motion, whose steps overlap
+            self._scheduler.noise_sampler_seed = int(torch.randint(2**63 - 1, (), generator=generator))
         for timestep in self.timesteps:
             prediction = denoise(self._scheduler.scale_model_input(latent, timestep), timestep)
             latent = self._scheduler.step(prediction, timestep, latent, return_dict=False, **drawing)[0]

@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 
 from ..core.knobs import shortened
-from .samplers import SAMPLERS, SCHEDULE_TYPES, TRAILING
+from .samplers import SAMPLERS, SCHEDULE_TYPES, TRAILING, evaluations
 
 #: The U-Net halves a latent three times, and a latent is an eighth of its picture.
 SIZE_STEP = 64
@@ -86,7 +86,7 @@ class Settings:
     @property
     def evaluations(self) -> int:
         """How often the sampler calls the U-Net: in img2img for the part of the steps that `strength` leaves."""
-        return SAMPLERS[self.sampler].evaluations(self.steps_taken)
+        return evaluations(self.sampler, self.schedule, self.steps, self.steps_taken)
 
     @property
     def steps_taken(self) -> int:

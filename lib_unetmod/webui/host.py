@@ -9,6 +9,7 @@ Forge dfdcbab.
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from ..core.call import HostCall
 from ..core.unet_map import UnsupportedUNet, inspect_unet
+from .host_conditions import conditions_of
 from .host_frames import why_moving
 from .host_guidance import guidance_of
 from .sampling_steps import apart
@@ -139,6 +141,7 @@ def call_of(p: Any, params: Any = None) -> HostCall:
         sampler=_sampler_of(p),
         schedule=_schedule_of(p),
         moving="" if params is None else why_moving(getattr(params, "denoiser", None)),
+        conditions=partial(conditions_of, p),
     )
 
 

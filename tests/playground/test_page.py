@@ -24,6 +24,7 @@ from lib_unetmod.playground import model as playground_model
 from lib_unetmod.settings.presets import BUILT_IN
 
 pytest.importorskip("gradio", minversion="5")
+pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).parents[2]
 WIDE, PHONE = {"width": 1366, "height": 768}, {"width": 412, "height": 900}

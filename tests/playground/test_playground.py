@@ -27,7 +27,7 @@ from lib_unetmod.playground.command import IMAGE, OUTPUT, command_line
 from lib_unetmod.playground.comparing import compare
 from lib_unetmod.playground.distance import distance
 from lib_unetmod.playground.report import table, times_line
-from lib_unetmod.playground.samplers import SAMPLERS, Course
+from lib_unetmod.playground.samplers import SAMPLERS, Course, evaluations
 from lib_unetmod.playground.sampling import draw
 from lib_unetmod.playground.settings import LABELS, STEPS, Settings, SettingsError
 
@@ -81,7 +81,7 @@ def same(a, b):
 def test_timesteps_are_the_models_at_every_number_of_steps(sampler):
     for steps in range(STEPS[0], STEPS[1] + 1):
         timesteps = Course(sampler, steps, steps, "epsilon").timesteps
-        assert len(timesteps) == SAMPLERS[sampler].evaluations(steps)
+        assert len(timesteps) == evaluations(sampler, "trailing", steps, steps)
         assert timesteps[0] == 999 and timesteps.min() >= 0
 
 
@@ -140,7 +140,7 @@ def test_evaluations_are_counted_exactly(sampler, model):
         picture = draw(model, settings(sampler=sampler, steps=3), progress=lambda *now: progress.append(now))
     finally:
         hook.remove()
-    expected = 5 if sampler == "heun" else 3
+    expected = 5 if sampler in ("heun", "dpm++sde") else 3
     assert len(calls) == picture.evaluations == picture.settings.evaluations == expected
     assert progress == [(n, expected) for n in range(1, expected + 1)]
 
@@ -201,7 +201,7 @@ def test_transparent_pictures_begin_on_white(model):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"steps": 0}, {"steps": 2.5}, {"cfg": float("nan")}, {"width": 5000}, {"strength": 1.2}, {"sampler": "ddim"},
+    [{"steps": 0}, {"steps": 2.5}, {"cfg": float("nan")}, {"width": 5000}, {"strength": 1.2}, {"sampler": "plms"},
      {"seed": None}, {"seed": 2**32}, {"seed": -2}, {"prompt": None}, {"sampler": []}, {"cfg": 10**400}],
 )  # fmt: skip
 def test_wrong_settings_are_refused_by_name(wrong):
@@ -392,7 +392,7 @@ def test_info_names_blocks_words_methods_and_knobs(run):
         (["--seed", "9" * 10_000], "--seed"),
         (["--seed", "-2"], "Seed is -2; it takes a whole number from -1"),
         (["--steps", "0"], "Sampling steps is 0"),
-        (["--sampler", "ddim"], "Sampling method is 'ddim'"),
+        (["--sampler", "plms"], "Sampling method is 'plms'"),
         (["--image", "nowhere.png"], "nowhere.png"),
         (["-o", "picture.gif"], ".png"),
         (["-o", "no/such/folder/picture.png"], "folder"),
@@ -530,8 +530,8 @@ def test_the_page_says_what_is_wrong_with_the_settings(page):
         from_page(page, width=5000)
     with pytest.raises(Exception, match="Seed is -2; it takes a whole number from -1"):
         from_page(page, seed=-2)
-    with pytest.raises(Exception, match="Sampling method is 'ddim'"):
-        from_page(page, sampler="ddim")
+    with pytest.raises(Exception, match="Sampling method is 'plms'"):
+        from_page(page, sampler="plms")
 
 
 @pytest.mark.parametrize("damage", ["no picture", "cut off"])

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lib_unetmod.core.noise import progress_at, sigma_at
-from lib_unetmod.playground.samplers import SAMPLERS, SCHEDULE_TYPES, Course, schedule_type
+from lib_unetmod.playground.samplers import SAMPLERS, SCHEDULE_TYPES, Course, evaluations, schedule_type
 
 pytestmark = pytest.mark.in_turn(60)
 
@@ -92,6 +92,25 @@ def sample_dpmpp_2m_sde(x, sigmas, noise):
     return x
 
 
+def sample_dpmpp_sde(x, sigmas, noise):
+    """eta 1, r 1/2; `noise` is asked for the increment from one noise level to another, of variance 1."""
+
+    def ancestral(now, after):
+        up = min(after, (after**2 * (now**2 - after**2) / now**2) ** 0.5)
+        return (after**2 - up**2) ** 0.5, up
+
+    for now, after in pairwise(sigmas):
+        denoised = clean(x, now)
+        if after == 0:
+            return denoised
+        between = math.sqrt(now * after)
+        down, up = ancestral(now, between)
+        there = down / now * x + (1 - down / now) * denoised + up * noise(now, between)
+        down, up = ancestral(now, after)
+        x = down / now * x + (1 - down / now) * clean(there, between) + up * noise(now, after)
+    return x
+
+
 OF_K_DIFFUSION = {
     "euler": sample_euler,
     "euler-a": sample_euler_ancestral,
@@ -126,12 +145,57 @@ def test_is_k_diffusions_picture(sampler, schedule, prediction_type):
     torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("prediction_type", ("epsilon", "v_prediction"))
+@pytest.mark.parametrize("schedule", LEVELS)
+def test_dpmpp_sde_is_k_diffusions_picture(schedule, prediction_type):
+    """With the noise of one Brownian motion over all levels, as k-diffusion draws it."""
+    torchsde = pytest.importorskip("torchsde")
+    noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    course = Course("dpm++sde", STEPS, STEPS, prediction_type, schedule=schedule)
+    out = course.run(course.begin(noise), denoise(prediction_type), torch.Generator().manual_seed(2))
+
+    sigmas = LEVELS[schedule](STEPS)
+    ends = (torch.tensor(sigma, dtype=torch.float32).item() for sigma in (sigmas[-2], sigmas[0]))
+    seed = int(torch.randint(2**63 - 1, (), generator=torch.Generator().manual_seed(2)))
+    shape = {"size": noise.shape, "dtype": noise.dtype, "entropy": seed}
+    motion = torchsde.BrownianInterval(*ends, **shape, tol=1e-6, pool_size=24, halfway_tree=True)
+    drawn = lambda now, after: -motion(after, now) / (now - after) ** 0.5  # noqa: E731
+    expected = sample_dpmpp_sde(noise * sigmas[0], sigmas, drawn)
+    torch.testing.assert_close(out, expected, rtol=1e-3, atol=1e-3)
+
+
+def alpha_bar(timestep):
+    """Of SD's noise schedule."""
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
+    return (1 - betas).cumprod(0)[timestep].item()
+
+
+@pytest.mark.parametrize("steps, calls", [(1, 1), (3, 3), (7, 7), (20, 19), (60, 62)])
+def test_ddim_is_the_webuis(steps, calls):
+    """`ddim` of modules/sd_samplers_timesteps_impl.py, with its timesteps; at one step it would draw noise."""
+    given = [min(timestep + 1, 999) for timestep in range(0, 1000, 1000 // steps)] if steps > 1 else [1, 999]
+    noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    course = Course("ddim", steps, steps, "epsilon", schedule="automatic")
+    assert course.timesteps.tolist() == given[:0:-1] and len(given) - 1 == calls
+    assert evaluations("ddim", "karras", steps, steps) == calls  # which the WebUI passes over with it
+    out = course.run(course.begin(noise), denoise("epsilon"), torch.Generator())
+
+    x = noise
+    for after, now in reversed(list(pairwise(given))):
+        e, a, a_after = denoise("epsilon")(x, now), alpha_bar(now), alpha_bar(after)
+        clean_latent = (x - (1 - a) ** 0.5 * e) / a**0.5
+        x = a_after**0.5 * clean_latent + (1 - a_after) ** 0.5 * e
+    if steps > 1:
+        torch.testing.assert_close(out, x, rtol=1e-4, atol=1e-4)
+    assert out.isfinite().all()
+
+
 @pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("schedule", SCHEDULE_TYPES)
 @pytest.mark.parametrize("taken", (STEPS, 3))
 def test_every_sampler_ends_clean_on_every_schedule(sampler, schedule, taken):
     course = Course(sampler, STEPS, taken, "epsilon", schedule=schedule)
-    assert len(course.timesteps) == SAMPLERS[sampler].evaluations(taken)
+    assert len(course.timesteps) == evaluations(sampler, schedule, STEPS, taken)
     assert (course.timesteps[1:] <= course.timesteps[:-1]).all() and course.timesteps.min() >= 0
     noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
     out = course.run(course.begin(noise, None if taken == STEPS else noise), denoise("epsilon"), torch.Generator())
@@ -146,7 +210,9 @@ def test_automatic_is_what_the_webui_takes():
         "dpm++2m": "Karras",
         "dpm++2m-sde": "Exponential",
         "unipc": "Uniform",
+        "dpm++sde": "Karras",
         "heun": "Uniform",
+        "ddim": "DDIM",
         "lcm": "",
     }
 

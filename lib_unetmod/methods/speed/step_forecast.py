@@ -9,8 +9,7 @@ Costs: one latent for each row, up to five with the polynomials; a few small ope
 whole of each such step. Changes: fine detail; compared with a picture of as few steps, composition and detail stay.
 
 The first step always runs, and so does one in which something else changed: the prompt, the rows, the size, what another
-method does, whether ControlNet takes part (where the host says so with its call, as the forks do), and a step back to more
-noise.
+method does, a LoRA's weight, whether a ControlNet takes part, and a step back to more noise.
 """
 
 from __future__ import annotations
@@ -117,7 +116,6 @@ class _Memory:
         ready: whether the last one that was to run did so to its end.
         progress: of the last evaluation.
         last_full: progress of the last one that ran.
-        controlled: whether residuals of a ControlNet came with the last one that ran, where the host says so.
         context: (B, L, D), the prompts' embeddings of that one.
         dtype: of its answer.
         channels: of its answer.
@@ -127,21 +125,19 @@ class _Memory:
     ready: bool = False
     progress: float = 0.0
     last_full: float = 0.0
-    controlled: bool = False
     context: Tensor | None = None
     dtype: torch.dtype = torch.float32
     channels: int = 4
 
     def goes_on(self, call: UNetCall, progress: float) -> bool:
         """Whether nothing else has changed since the last evaluation than the latent, on its way to less noise."""
-        same = self.ready and progress >= self.progress and self.controlled == _is_controlled(call)
-        return same and _equal(call.context, self.context)
+        return self.ready and progress >= self.progress and _equal(call.context, self.context)
 
     def runs(self, call: UNetCall, progress: float) -> None:
         """Nothing can be predicted until `keep` has the answer."""
         context = call.context
         self.last_full = progress
-        self.ready, self.controlled = False, _is_controlled(call)
+        self.ready = False
         self.context = context.clone() if isinstance(context, Tensor) else None
 
     def keep(self, x: Tensor, answer: Tensor, sigma: float, prediction: str) -> None:
@@ -159,10 +155,6 @@ class _Memory:
         yield from self.predictor.tensors()
         if self.context is not None:
             yield self.context
-
-
-def _is_controlled(call: UNetCall) -> bool:
-    return call.kwargs.get("control") is not None
 
 
 def _equal(a: Tensor | None, b: Tensor | None) -> bool:

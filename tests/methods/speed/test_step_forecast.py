@@ -12,7 +12,7 @@ from hosts import HOSTS, residuals
 from unets import FAMILIES, call, fresh, inputs
 
 from lib_unetmod import ConfigError, GuidanceInterval, StepForecast, modified
-from lib_unetmod.core.call import Guidance
+from lib_unetmod.core.call import Guidance, HostCall
 from lib_unetmod.core.noise import progress_at
 
 pytestmark = pytest.mark.in_turn(60)
@@ -98,11 +98,11 @@ def test_blend_is_the_mean_of_line_and_parabola():
 
 
 def letters_run(config, evaluations, steps=None, **told):
-    """What was run, one letter an evaluation, of a pass of as many."""
+    """What was run, one letter an evaluation, of a pass of as many; `told` is what the host says."""
     unet, ran, out = fresh("sd1"), [], ""
     handle = unet.middle_block[0].in_layers[1].register_forward_hook(lambda *_: ran.append(1))
     step = inputs("sd1", batch=1)
-    with modified(unet, [config], evaluations=evaluations) as run:
+    with modified(unet, [config], **(told or {"evaluations": evaluations})) as run:
         for number in range(evaluations or 10):
             ran.clear()
             run.new_evaluation()
@@ -218,6 +218,18 @@ def test_runs_in_full_where_controls_residuals_come_or_go(name):
             host.forward(unet, **inputs("sd1", timestep=900 - 10 * number), **told)
             ran += "F" if calls else "P"
     assert ran == "FPFPFP"
+
+
+def test_runs_in_full_where_a_loras_weight_changes():
+    weight = 1.0
+    told = HostCall(evaluations=6, conditions=lambda: weight)
+
+    def changed(number):
+        nonlocal weight
+        weight = 1.0 if number < 2 else 0.5
+        return {}
+
+    assert letters_run(StepForecast(plan="FPPPPP"), 6, changed, call=told)[0] == "FPFPPP"
 
 
 def test_what_is_handed_out_is_the_hosts_own():

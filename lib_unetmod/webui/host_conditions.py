@@ -1,0 +1,25 @@
+"""What acts on the prediction besides the prompt, and may change from step to step: LoRAs' weights, ControlNets."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Hashable, Iterator
+from typing import Any
+
+
+def conditions_of(p: Any) -> Hashable:
+    """A value that changes where one of them changes."""
+    return tuple(_loras()), tuple(_control_nets(p))
+
+
+def _loras() -> Iterator[Hashable]:
+    """Those of the WebUI's own extension. Others change its weights within a picture (`<lora:name:0@0,1@0.5>`)."""
+    for one in getattr(sys.modules.get("networks"), "loaded_networks", None) or ():
+        yield getattr(one, "name", None), getattr(one, "unet_multiplier", None), getattr(one, "dyn_dim", None)
+
+
+def _control_nets(p: Any) -> Iterator[Hashable]:
+    """Whether each unit of sd-webui-controlnet is on in this step, by its control steps. The forks' come with the call."""
+    for script in getattr(getattr(p, "scripts", None), "alwayson_scripts", None) or ():
+        for unit in getattr(getattr(script, "latest_network", None), "control_params", None) or ():
+            yield getattr(unit, "guidance_stopped", None), getattr(unit, "weight", None)
