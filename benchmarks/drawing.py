@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,12 +14,15 @@ from lib_unetmod.core.call import Guidance, HostCall
 from lib_unetmod.playground.model import SmallModel
 from lib_unetmod.playground.samplers import SAMPLERS, TRAILING, Course
 
+if TYPE_CHECKING:
+    from benchmarks.checkpoint import Checkpoint
+
 CFG, SEED = 4.0, 5
 
 
 @torch.inference_mode()
 def drawn(
-    model: SmallModel,
+    model: SmallModel | Checkpoint,
     prompts: Sequence[str],
     sampler: str,
     steps: int,
@@ -40,12 +44,14 @@ def drawn(
         decoded: give pictures (B, 3, 8h, 8w) in [-1, 1] instead, decoded while the methods are on, some of which act there.
     """
     clean, taken = begin_from or (None, steps)
-    course = Course(sampler, steps, taken, model.prediction_type, schedule=schedule)
+    course = Course(sampler, steps, taken, model.prediction_type, model.device, schedule)
     count, trained = len(prompts), model.architecture["trained_size"]
     height, width = size or (trained, trained)
-    context = torch.cat([model.encode_prompt(list(prompts)), model.encode_prompt([""] * count)])
+    withal, without = (_conditions(model, each, height, width) for each in (list(prompts), [""] * count))
+    conditions = {name: torch.cat([withal[name], without[name]]) for name in withal}
+    # On the CPU, so that a seed gives the same noise on every device.
     generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(count, 4, height // 8, width // 8, generator=generator)
+    noise = torch.randn(count, 4, height // 8, width // 8, generator=generator).to(model.device)
     seconds = 0.0
     call = HostCall(
         Guidance(cfg, (*range(count), *range(count))),
@@ -62,11 +68,19 @@ def drawn(
             nonlocal seconds
             run.new_evaluation()
             began = seconds_now()
-            prediction = model.unet(torch.cat([x, x]), timesteps=timestep.expand(2 * count), context=context)
+            both = torch.cat([x, x]).to(model.dtype)
+            prediction = model.unet(both, timesteps=timestep.to(x.device).expand(2 * count), **conditions)
             seconds += seconds_now() - began
-            withal, without = prediction.chunk(2)
-            return without + cfg * (withal - without)
+            guided, unguided = prediction.float().chunk(2)
+            return unguided + cfg * (guided - unguided)
 
         latent = course.run(course.begin(noise, clean), denoise, generator)
         # One at a time, since a batch of large pictures fills memory.
         return (torch.cat([model.decode(one[None]) for one in latent]) if decoded else latent), seconds
+
+
+def _conditions(model: SmallModel | Checkpoint, prompts: Sequence[str], height: int, width: int) -> dict[str, Tensor]:
+    """What the U-Net is called with beside latent and timestep."""
+    if isinstance(model, SmallModel):
+        return {"context": model.encode_prompt(list(prompts))}
+    return model.conditions(prompts, height, width)

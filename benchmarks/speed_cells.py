@@ -10,7 +10,7 @@ from typing import Any
 
 from lib_unetmod import METHODS, Config
 
-RESULTS = Path(__file__).parent.parent / "docs" / "speed.json"
+DOCS = Path(__file__).parent.parent / "docs"
 
 SCHEDULE = "automatic"
 #: Steps after which a picture hardly changes any more, and the sampler that takes them.
@@ -93,6 +93,34 @@ def name_of_plain(steps: int) -> str:
     return f"{PLAIN}{steps} steps"
 
 
-def known_results() -> dict[str, Any]:
-    """By cell, what was measured so far."""
-    return json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+@dataclass(frozen=True)
+class Study:
+    """Of which model, and where it is written down.
+
+    Attributes:
+        checkpoint: the file; None for the small checkpoint.
+        batch: so many prompts are drawn at once.
+    """
+
+    checkpoint: Path | None = None
+    batch: int = 10
+
+    @classmethod
+    def of(cls, checkpoint: Path | None) -> Study:
+        return cls() if checkpoint is None else cls(checkpoint, batch=2)
+
+    @property
+    def results(self) -> Path:
+        return DOCS / "speed.json" if self.checkpoint is None else self.checkpoint.with_suffix(".speed.json")
+
+    @property
+    def page(self) -> Path:
+        return self.results.with_suffix(".md")
+
+    @property
+    def plot(self) -> Path:
+        return DOCS / "pictures" / "speed.svg" if self.checkpoint is None else self.results.with_suffix(".svg")
+
+    def known(self) -> dict[str, Any]:
+        """By cell, what was measured so far."""
+        return json.loads(self.results.read_text(encoding="utf-8")) if self.results.exists() else {}

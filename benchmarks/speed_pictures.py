@@ -2,12 +2,14 @@
 
     python -m benchmarks.speed_pictures measure [--cells "euler 20 cfg7" ...] [--only "step_forecast" ...]
     python -m benchmarks.speed_pictures write      # docs/speed.md and what the panel says
+    python -m benchmarks.speed_pictures measure --checkpoint FILE     # the same of a model of your own, written beside it
 
 A cell is a sampler with its automatic schedule type, a number of steps and a CFG scale; what is done is kept. Every setting
 draws the pictures that the plain U-Net draws, ten prompts a batch, in turn with it; half of the prompts have two subjects,
 and no plan was searched on any. The distance is to the plain picture, and of samplers that add no noise on the way also to
 the converged one: 200 steps of DPM++ 2M from the same noise, where all of them end. Beside each setting stands the plain
 U-Net given fewer steps of the same time, on the same schedule type: prompt by prompt, on the line through its own runs.
+A checkpoint is SD1's, SD2's or SDXL's in one safetensors file, drawn at its trained size; that wants a GPU.
 Wants `benchmarks/requirements.txt`.
 """
 
@@ -17,11 +19,14 @@ import argparse
 import json
 from collections.abc import Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
+from benchmarks.checkpoint import Checkpoint, opened
 from benchmarks.drawing import drawn
 from benchmarks.prompts import JUDGED
 from benchmarks.speed_cells import (
@@ -29,10 +34,9 @@ from benchmarks.speed_cells import (
     CONVERGED,
     CONVERGES,
     FEWER,
-    RESULTS,
     SCHEDULE,
     Cell,
-    known_results,
+    Study,
     name_of_plain,
     settings,
 )
@@ -41,20 +45,21 @@ from benchmarks.timing import device
 from lib_unetmod import Config
 from lib_unetmod.playground.model import SmallModel, load
 
-SEED, BATCH = 5, 10
+SEED = 5
 
 
-def measure(cells: Sequence[str], words: Sequence[str]) -> None:
+def measure(study: Study, cells: Sequence[str], words: Sequence[str]) -> None:
     from training.measure import PerceptualDistance
 
-    perceptual, model = PerceptualDistance(), load()
+    perceptual = PerceptualDistance()
+    model = load() if study.checkpoint is None else opened(study.checkpoint)
     for name in cells:
-        done = known_results().get(name, {}).get("settings", {})
-        found = measure_cell(perceptual, model, CELLS[name], done, words)
+        done = study.known().get(name, {}).get("settings", {})
+        found = measure_cell(perceptual, model, CELLS[name], done, words, study.batch)
         # Another process may have written its own cell meanwhile.
-        known = {**known_results(), name: found}
+        known = {**study.known(), name: found}
         lines = (f" {json.dumps(cell)}: {_in_lines(known[cell])}" for cell in CELLS if cell in known)
-        RESULTS.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+        study.results.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
         print(name, flush=True)
 
 
@@ -65,7 +70,12 @@ def _in_lines(cell: Mapping[str, Any]) -> str:
 
 
 def measure_cell(
-    perceptual: Any, model: SmallModel, cell: Cell, done: Mapping[str, Any], words: Sequence[str] = ()
+    perceptual: Any,
+    model: SmallModel | Checkpoint,
+    cell: Cell,
+    done: Mapping[str, Any],
+    words: Sequence[str] = (),
+    batch: int = Study.batch,
 ) -> dict[str, Any]:
     """By setting: time over plain, each prompt's distance to the plain picture, the mean distance to the converged one.
 
@@ -83,10 +93,10 @@ def measure_cell(
     distances: dict[str, list[float]] = {name: [] for name in ways}
     to_converged = dict.fromkeys([name_of_plain(cell.steps), *ways], 0.0)
     _pictures(model, JUDGED[:1], cell, 2, ())
-    for at in range(0, len(JUDGED) if ways else 0, BATCH):
-        prompts = JUDGED[at : at + BATCH]
+    for at in range(0, len(JUDGED) if ways else 0, batch):
+        prompts = tuple(JUDGED[at : at + batch])
         full, full_seconds = _pictures(model, prompts, cell, cell.steps, ())
-        converged = _converged(model, at, cell.cfg) if cell.converges else None
+        converged = _converged(model, prompts, cell.cfg) if cell.converges else None
         if converged is not None:
             to_converged[name_of_plain(cell.steps)] += perceptual(full, converged).diagonal().sum().item()
         for name, (steps, configs) in ways.items():
@@ -108,16 +118,15 @@ def measure_cell(
 
 
 @cache
-def _converged(model: SmallModel, at: int, cfg: float) -> Tensor:
-    """Of the prompts from `at` on."""
-    return _pictures(model, JUDGED[at : at + BATCH], Cell(CONVERGES, CONVERGED, cfg), CONVERGED, ())[0]
+def _converged(model: SmallModel | Checkpoint, prompts: tuple[str, ...], cfg: float) -> Tensor:
+    return _pictures(model, prompts, Cell(CONVERGES, CONVERGED, cfg), CONVERGED, ())[0]
 
 
 @torch.inference_mode()
 def _pictures(
-    model: SmallModel, prompts: Sequence[str], cell: Cell, steps: int, configs: Sequence[Config]
+    model: SmallModel | Checkpoint, prompts: Sequence[str], cell: Cell, steps: int, configs: Sequence[Config]
 ) -> tuple[Tensor, float]:
-    """Pictures (B, 3, 128, 128) in [-1, 1], and the seconds of their U-Net evaluations."""
+    """Pictures (B, 3, H, W) in [-1, 1], and the seconds of their U-Net evaluations."""
     latents, seconds = drawn(model, prompts, cell.sampler, steps, configs, seed=SEED, schedule=SCHEDULE, cfg=cell.cfg)
     return model.decode(latents).clone(), seconds
 
@@ -127,10 +136,15 @@ def main() -> None:
     parser.add_argument("stage", choices=("measure", "write"))
     parser.add_argument("--cells", nargs="+", choices=tuple(CELLS), default=tuple(CELLS))
     parser.add_argument("--only", nargs="+", default=(), help="words of which a setting's name must hold one")
+    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="a safetensors file of SD1, SD2 or SDXL")
     options = parser.parse_args()
+    study = Study.of(options.checkpoint)
     if options.stage == "measure":
-        measure(options.cells, options.only)
-    write()
+        try:
+            measure(study, options.cells, options.only)
+        except (OSError, ValueError, SafetensorError) as error:
+            parser.error(f"--checkpoint: {error}")
+    write(study)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,20 +16,17 @@ from benchmarks.speed_cells import (
     CONVERGED,
     CONVERGES,
     PLAIN,
-    RESULTS,
     SAMPLED,
     SCHEDULE,
     SETTINGS,
     Cell,
-    known_results,
+    Study,
     name_of,
     settings,
 )
 from lib_unetmod.playground.samplers import SAMPLERS, schedule_type
 from lib_unetmod.settings.measured import write_part
 
-TABLE = RESULTS.with_suffix(".md")
-PLOT = RESULTS.parent / "pictures" / "speed.svg"
 _WORTH = 0.75
 
 
@@ -46,12 +44,14 @@ def against_fewer(measured: Mapping[str, Any], name: str) -> Paired:
     return paired(one["distances"], fewer_steps(measured, one["time"]))
 
 
-def write() -> None:
-    results = known_results()
+def write(study: Study) -> None:
+    """The page and the plot; of the small checkpoint also what the panel says."""
+    results = study.known()
     cells = [cell for cell in CELLS.values() if cell.name in results]
-    TABLE.write_text("\n".join(_page(results, cells)), encoding="utf-8")
-    write_part("speed", by_method(results, cells))
-    plot(results, _like_the_first(cells))
+    study.page.write_text("\n".join(_page(study, results, cells)), encoding="utf-8")
+    if study.checkpoint is None:
+        write_part("speed", by_method(results, cells))
+    plot(study.plot, results, _like_the_first(cells))
 
 
 def _like_the_first(cells: Sequence[Cell]) -> list[Cell]:
@@ -59,11 +59,13 @@ def _like_the_first(cells: Sequence[Cell]) -> list[Cell]:
     return [cell for cell in cells if (cell.steps, cell.cfg) == (cells[0].steps, cells[0].cfg)]
 
 
-def _page(results: Mapping[str, Any], cells: Sequence[Cell]) -> Iterator[str]:
+def _page(study: Study, results: Mapping[str, Any], cells: Sequence[Cell]) -> Iterator[str]:
     yield "# Speed against picture distance"
     yield ""
-    yield "Written by `python -m benchmarks.speed_pictures write` from docs/speed.json, which `measure` fills."
-    yield f"The small checkpoint at its trained 128x128 pixels, {len(JUDGED)} prompts, half of them with two subjects; the"
+    if study.checkpoint is None:
+        yield "Written by `python -m benchmarks.speed_pictures write` from docs/speed.json, which `measure` fills."
+    name = "The small checkpoint at its trained 128x128 pixels" if study.checkpoint is None else study.checkpoint.name
+    yield f"{name}, {len(JUDGED)} prompts, half of them with two subjects; the"
     yield "schedule type that AUTOMATIC1111 takes for the sampler. " + results[cells[0].name]["device"] + "."
     yield ""
     yield "Distance is shift-tolerant LPIPS (AlexNet) to the picture that the plain U-Net draws from the same noise with all"
@@ -73,11 +75,12 @@ def _page(results: Mapping[str, Any], cells: Sequence[Cell]) -> Iterator[str]:
     yield "*beats it* where all of that is above 0. *Converged* is the distance to the picture of many steps from the same"
     yield f"noise, {CONVERGED} of {SAMPLERS[CONVERGES].label}, where the sampler adds none on the way."
     yield ""
-    yield "What saves attention (token merging, token downsampling, HyperTile) saves no time at this size; its time at real"
-    yield "sizes is in [benchmarks](../benchmarks/README.md) and [on a GPU](full_size.md)."
-    yield ""
+    if study.checkpoint is None:
+        yield "What saves attention (token merging, token downsampling, HyperTile) saves no time at this size; its time at"
+        yield "real sizes is in [benchmarks](../benchmarks/README.md) and [on a GPU](full_size.md)."
+        yield ""
     yield from _summary(results, _like_the_first(cells))
-    yield "![distance over time](pictures/speed.svg)"
+    yield f"![distance over time]({study.plot.relative_to(study.page.parent).as_posix()})"
     yield ""
     missing = [name for name in CELLS if name not in results]
     if missing:
@@ -163,7 +166,7 @@ def by_method(results: Mapping[str, Any], cells: Sequence[Cell]) -> dict[str, li
     return found
 
 
-def plot(results: Mapping[str, Any], cells: Sequence[Cell]) -> None:
+def plot(file: Path, results: Mapping[str, Any], cells: Sequence[Cell]) -> None:
     """One panel a sampler: the plain U-Net with fewer steps as a line, each method's strengths as another."""
     import matplotlib
 
@@ -196,4 +199,4 @@ def plot(results: Mapping[str, Any], cells: Sequence[Cell]) -> None:
         axis.grid(alpha=0.3)
     axes.flat[0].legend(fontsize=7)
     figure.tight_layout()
-    figure.savefig(PLOT, metadata={"Date": None})
+    figure.savefig(file, metadata={"Date": None})

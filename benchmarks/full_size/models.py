@@ -18,6 +18,7 @@ import torch
 from imaginairy.modules.sgm import attention as sgm_attention
 from imaginairy.modules.sgm.diffusionmodules import openaimodel as sgm
 from ldm.modules.diffusionmodules import openaimodel as ldm
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from benchmarks.subjects import scaled_dot_product_attention, sd15_config
@@ -48,12 +49,13 @@ class Model:
     labels: int
 
     def built(self, width: int) -> nn.Module:
-        if self.family == "sd1":
-            return ldm.UNetModel(**sd15_config(width))
-        return sgm.UNetModel(**_sdxl_config(width, self.context, self.labels))
+        if self.family == "sdxl":
+            return sgm.UNetModel(**_sdxl_config(width, self.context, self.labels))
+        return ldm.UNetModel(**(sd15_config(width) if self.family == "sd1" else _sd2_config(width, self.context)))
 
 
 SD15 = Model("SD1.5", "sd1", context=768, labels=0)
+SD2 = Model("SD2.1", "sd2", context=1024, labels=0)
 SDXL = Model("SDXL", "sdxl", context=2048, labels=2816)
 
 
@@ -82,20 +84,19 @@ def unet_of(model: Model, width: int = 320, checkpoint: Path | None = None) -> n
 
 def weights_in(checkpoint: Path) -> dict[str, Tensor]:
     """The U-Net's weights in a single-file checkpoint in safetensors format."""
-    from safetensors import safe_open
-
     with safe_open(checkpoint, "pt") as file:
         return {key.removeprefix(PREFIX): file.get_tensor(key) for key in file.keys() if key.startswith(PREFIX)}  # noqa: SIM118
 
 
 def model_in(checkpoint: Path) -> Model:
     """Which of the models a checkpoint is one of."""
-    weights = weights_in(checkpoint)
-    context = weights["input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight"].shape[1]
-    for model in (SD15, SDXL):
+    key = f"{PREFIX}input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight"
+    with safe_open(checkpoint, "pt") as file:
+        context = file.get_slice(key).get_shape()[1] if key in file.keys() else 0  # noqa: SIM118 - it is no dict
+    for model in (SD15, SD2, SDXL):
         if model.context == context:
             return model
-    raise ValueError(f"{checkpoint.name}: neither SD1.x nor SDXL (its tokens have {context} numbers).")
+    raise ValueError(f"{checkpoint.name} is no checkpoint of SD1, SD2 or SDXL.")
 
 
 def inputs_of(model: Model, side: int, rows: int) -> dict[str, Tensor]:
@@ -151,6 +152,13 @@ def _compute_in_half(unet: nn.Module) -> None:
     for module in unet.modules():
         if isinstance(module, nn.GroupNorm):
             module.__class__ = nn.GroupNorm  # ldm's and sgm's own class goes through single precision
+
+
+def _sd2_config(width: int, context: int) -> dict[str, Any]:
+    """v2-inference.yaml's."""
+    config = {**sd15_config(width), "context_dim": context, "num_head_channels": min(64, width)}
+    config.pop("num_heads")
+    return config | {"use_linear_in_transformer": True}
 
 
 def _sdxl_config(width: int, context: int, labels: int) -> dict[str, Any]:
