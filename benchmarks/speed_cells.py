@@ -46,7 +46,7 @@ CELLS = {
 #: By a name of its own, the methods with the knobs that are set, in rising strength. What saves attention saves nothing at
 #: this size, where level 1 has 256 tokens: one setting of each says so, and `benchmarks.speed` times it at real sizes.
 SETTINGS: dict[str, list[dict[str, Any]]] = {
-    "step_forecast": [{"speed": 1.5}, {"speed": 2.0}, {"speed": 3.0}],
+    "step_forecast": [{"speed": 1.3}, {"speed": 1.5}, {"speed": 2.0}, {"speed": 2.5}, {"speed": 3.0}],
     "step_forecast, even": [{"interval": 2}, {"interval": 3}],
     "step_forecast, linear": [{"speed": 2.0, "predictor": "linear"}],
     "step_forecast, blend": [{"speed": 2.0, "predictor": "blend"}],

@@ -36,6 +36,15 @@ def test_is_the_fourier_filter_to_rounding(size, cutoff, low, high):
     torch.testing.assert_close(fourier_filter(x, low, high, cutoff), by_fft(x, low, high, cutoff), rtol=0, atol=1e-13)
 
 
+def test_nothing_of_what_lies_in_new_memory_comes_out():
+    """torch 2.0 takes memory that was not written times 0, which is NaN where there was one."""
+    x = noise(2, 3, 9, 1)
+    for _ in range(50):
+        written = [torch.full((count,), math.nan, dtype=torch.float64) for count in (2, 6, 9, 12, 18, 27, 54, 108)]
+        del written
+        assert fourier_filter(x, 1.0, 0.0, 0.3).isfinite().all()
+
+
 @pytest.mark.parametrize("cutoff", (0.0, 0.4))
 @pytest.mark.parametrize("dtype, eps", [(torch.float32, 0), (torch.bfloat16, 2**-8), (torch.float16, 2**-11)])
 def test_in_lower_precision_only_the_result_is_rounded(dtype, eps, cutoff):
