@@ -149,7 +149,7 @@ def test_by_interval_and_last_ones_in_full():
     assert letters_run(StepForecast(interval=3, last_full=2), 9)[0] == "FPPFPPFFF"
 
 
-@pytest.mark.parametrize("speed, fulls", [(1.5, 13), (2, 10), (2.5, 8), (3, 7)])
+@pytest.mark.parametrize("speed, fulls", [(1.3, 15), (1.5, 13), (2, 10), (2.5, 8), (3, 7)])
 def test_by_itself_it_runs_as_many_as_the_speed_says(speed, fulls):
     assert letters_run(StepForecast(speed=speed), 20)[0].count("F") == fulls
 
