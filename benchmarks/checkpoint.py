@@ -6,6 +6,7 @@ Everything is read from that file, text encoders and autoencoder included; width
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from ldm.modules.diffusionmodules.util import timestep_embedding
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from benchmarks.full_size.models import data_type, device, model_in, unet_of
+from benchmarks.full_size.models import data_type, device, model_in, unet_of, weights_in
 from benchmarks.text_encoders import TextEncoder, clip, open_clip
 from lib_unetmod.playground.model import AutoencoderKL, SmallModel, load
 
@@ -87,10 +88,8 @@ class Checkpoint:
 
 
 def _part(file: Path, prefix: str) -> dict[str, Tensor]:
-    """The weights whose names begin so, without that."""
-    with safe_open(file, "pt") as opened:
-        keys = [key for key in opened.keys() if key.startswith(prefix)]  # noqa: SIM118 - it is no dict
-        return {key.removeprefix(prefix): opened.get_tensor(key).float() for key in keys}
+    """The weights whose names begin so, without that, in single precision."""
+    return {name: value.float() for name, value in weights_in(file, prefix).items()}
 
 
 def _width(file: Path) -> int:
@@ -111,7 +110,7 @@ def _text_encoders(file: Path, family: str) -> list[TextEncoder]:
 
 def _moved(text: TextEncoder, where: torch.device) -> TextEncoder:
     projection = None if text.projection is None else text.projection.to(where)
-    return TextEncoder(text.network.to(where), text.pad, text.last, text.normed, projection)
+    return replace(text, network=text.network.to(where), projection=projection)
 
 
 def _autoencoder(weights: Mapping[str, Tensor]) -> nn.Module:

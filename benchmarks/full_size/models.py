@@ -82,10 +82,10 @@ def unet_of(model: Model, width: int = 320, checkpoint: Path | None = None) -> n
     return unet.eval().requires_grad_(False)
 
 
-def weights_in(checkpoint: Path) -> dict[str, Tensor]:
-    """The U-Net's weights in a single-file checkpoint in safetensors format."""
+def weights_in(checkpoint: Path, prefix: str = PREFIX) -> dict[str, Tensor]:
+    """The U-Net's weights, or those of another part, in a single-file checkpoint in safetensors format."""
     with safe_open(checkpoint, "pt") as file:
-        return {key.removeprefix(PREFIX): file.get_tensor(key) for key in file.keys() if key.startswith(PREFIX)}  # noqa: SIM118
+        return {key.removeprefix(prefix): file.get_tensor(key) for key in file.keys() if key.startswith(prefix)}  # noqa: SIM118
 
 
 def model_in(checkpoint: Path) -> Model:

@@ -36,6 +36,11 @@ def _ddim(steps: int) -> list[float]:
     return [1 - timestep / LAST for timestep in reversed(range(1, LAST + 1, max((LAST + 1) // steps, 1)))]
 
 
+def ddim_timesteps(steps: int) -> list[int]:
+    """Those of the DDIM sampler, which knows no schedule type, rising: of 3 steps 1, 334, 667 and 999."""
+    return [min(timestep + 1, LAST) for timestep in range(0, LAST + 1, max((LAST + 1) // steps, 1))]
+
+
 #: By the names that the page shows: progress of each step's beginning, of so many steps.
 SCHEDULES: dict[str, Callable[[int], list[float]]] = {
     "Uniform": even,

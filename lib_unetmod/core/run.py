@@ -432,12 +432,13 @@ class Run:
             applied.traversal_begins(active=self._is_for_now(applied))
         # What one set of methods kept is not for another: where a window or a phase begins, caches begin anew.
         acting = [applied for applied in self._applied if applied.active]
-        traversal.told_doing = lambda: (*((one.method.name, self._phase(one.config)) for one in acting), self._conditions())
+        traversal.told_doing = partial(self._doing, acting)
         return call(x, *args, **kwargs)
 
-    def _conditions(self) -> Hashable:
-        """What acts on this call besides the prompt: the forks hand a ControlNet's residuals to it."""
-        return self._called.kwargs.get("control") is not None, self.call.conditions()
+    def _doing(self, acting: Sequence[Applied]) -> Hashable:
+        """What acts on a traversal besides the prompt, ours and others'."""
+        phases = ((one.method.name, self._phase(one.config)) for one in acting)
+        return (*phases, self._called.controlled, self.call.conditions())
 
     def _may_be_guided(self, batch: int) -> bool:
         """Whether unconditional rows may be among those of the call. Nothing is read for it."""

@@ -42,6 +42,11 @@ class UNetCall:
         options = self.kwargs.get("transformer_options")
         return options if isinstance(options, Mapping) else None
 
+    @property
+    def controlled(self) -> bool:
+        """Whether a ControlNet's residuals come with it, as in the forks; elsewhere they are added on the way."""
+        return self.kwargs.get("control") is not None
+
     def kept(self) -> UNetCall:
         """The same call, to be made again: the forks take a ControlNet's residuals out of their lists on the way."""
         return UNetCall(self.args, {name: _copied(value) for name, value in self.kwargs.items()})

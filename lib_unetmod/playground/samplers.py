@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..core.noise import progress_at, sigma_at
-from ..core.noise_levels import LAST, SCHEDULES
+from ..core.noise_levels import LAST, SCHEDULES, ddim_timesteps
 
 #: SD1's noise schedule (v1-inference.yaml); betas are linear in their square roots.
 NOISE_SCHEDULE = {
@@ -108,8 +108,8 @@ def evaluations(sampler: str, schedule: str, steps: int, steps_taken: int) -> in
 
 def _of_ddim(steps: int) -> list[int]:
     """Timesteps of its calls, falling, and where it ends; of one step AUTOMATIC1111 makes no call, and draws noise."""
-    timesteps = [min(timestep + 1, LAST) for timestep in range(0, LAST + 1, (LAST + 1) // steps)]
-    return timesteps[::-1] if len(timesteps) > 1 else [LAST, *timesteps]
+    timesteps = ddim_timesteps(steps)[::-1]
+    return timesteps if len(timesteps) > 1 else [LAST, *timesteps]
 
 
 class Course:

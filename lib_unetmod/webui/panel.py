@@ -126,13 +126,13 @@ class Panel:
         Context.root_block.load(None, [self.switch], [self._off], **show_off)
         self.switch.change(None, [self.switch], [self._off], **show_off)
         everything = [*self.components, *of_page]
-        key = self._elem_id("picture")
-        latest, again = ({controls.JS: js(key, len(everything))} for js in (_latest_only, _if_overtaken))
-        asked = [Context.root_block.load(self._summarise_all(picture), everything, chips, **controls.QUIET)]
-        for control in of_page:
-            asked.append(control.change(self._summarise_all(picture), everything, chips, **latest, **controls.QUIET))
-        for answered in asked:
-            answered.then(self._summarise_all(picture), everything, chips, **again, **controls.QUIET)
+        summarise_all = (self._summarise_all(picture), everything, chips)
+        key = (self._elem_id("picture"), len(everything))
+        latest, overtaken = {controls.JS: _latest_only(*key)}, {controls.JS: _if_overtaken(*key)}
+        answers = [Context.root_block.load(*summarise_all, **controls.QUIET)]
+        answers += [control.change(*summarise_all, **latest, **controls.QUIET) for control in of_page]
+        for answer in answers:
+            answer.then(*summarise_all, **overtaken, **controls.QUIET)
         self._quick.wire(self._by_name, picture)
         if self._presets:
             self._presets.wire(self._by_name, picture)

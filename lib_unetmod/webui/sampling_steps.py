@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from ..core.noise_levels import LAST, SCHEDULES, even
+from ..core.noise_levels import LAST, SCHEDULES, ddim_timesteps, even
 
 _ALL_BUT_ALL = 0.999
 
@@ -109,7 +109,6 @@ def _twice(levels: Sequence[float]) -> list[float]:
 
 
 def _by_timesteps(sampler: Sampler, steps: int, last: int | None) -> Course:
-    """The timesteps 1, 1 + 1000 // steps and on, from the highest down; in img2img the lowest `last` of them."""
-    timesteps = [min(timestep + 1, LAST) for timestep in range(0, LAST + 1, max((LAST + 1) // steps, 1))]
-    progress = tuple(1 - timestep / LAST for timestep in reversed(timesteps[sampler.left_out : last]))
+    """DDIM's timesteps from the highest down; in img2img the lowest `last` of them."""
+    progress = tuple(1 - timestep / LAST for timestep in reversed(ddim_timesteps(steps)[sampler.left_out : last]))
     return Course(progress[0] if progress else 1.0, progress)

@@ -151,7 +151,7 @@ def test_the_same_method_twice_is_refused_before_anything_is_touched(config, fam
 
 @first_cases
 def test_runs_leave_in_any_order(config, family, probe):
-    unet, step = fresh(family), inputs(family, height=8, width=8)
+    unet, step = fresh(family), inputs(family)
     layer = inspect_unet(unet).middle_block.layers[-1].module
     plain, before = call(unet, step), snapshot(unet)
     only = {"a": evaluate(unet, config, [step])[0], "b": evaluate(unet, probe(factor=1.5), [step])[0]}
@@ -182,7 +182,7 @@ def test_runs_leave_in_any_order(config, family, probe):
 @first_cases
 def test_lives_with_a_foreign_wrapper(config, family):
     """A foreign wrapper doubles what conv_in returns; it is put on and taken off before and after ours."""
-    unet, step = fresh(family), inputs(family, height=8, width=8)
+    unet, step = fresh(family), inputs(family)
     layer = inspect_unet(unet).input_blocks[0].layers[0].module
     plain, ours_alone = call(unet, step), evaluate(unet, config, [step])[0]
     before, run, found = snapshot(unet), modified(unet, [config]), []

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 pytest.importorskip("imaginairy")
@@ -145,6 +145,9 @@ def file(tmp_path_factory):
 def test_pictures_are_drawn_with_a_file(file):
     model = Checkpoint(file)
     assert (model.family, model.prediction_type, model.architecture) == ("sd1", "epsilon", {"trained_size": 512})
+    stored = load_file(file)
+    for part, prefix in ((model.unet, "model.diffusion_model."), (model.vae, "first_stage_model.")):
+        assert all(torch.equal(value.half(), stored[f"{prefix}{name}"]) for name, value in part.state_dict().items())
     plain, _ = drawn(model, ["owl"], "euler", 4, size=(64, 64), decoded=True, schedule="automatic")
     forecast = [StepForecast(plan="FFPP")]
     modified, _ = drawn(model, ["owl"], "euler", 4, forecast, size=(64, 64), decoded=True, schedule="automatic")

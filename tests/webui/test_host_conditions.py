@@ -11,18 +11,19 @@ from webui_stubs import P, generate
 
 from lib_unetmod.webui.host_conditions import conditions_of
 
-#: Run once, kept afterwards.
-ONCE = {"step_forecast": {"plan": "FPPPPP"}}
+#: Run once, kept afterwards: by all that keep anything.
+ONCE = {"step_forecast": "FPPPPP", "deep_cache": "FDDDDD", "encoder_reuse": "FEEEEE"}
+KEEPING = pytest.mark.parametrize("selection", [{name: {"plan": plan}} for name, plan in ONCE.items()], ids=ONCE)
 
 
 class Drawing(P):
-    """Counts in which steps the U-Net runs; `changes` are made before a step, after the WebUI's callbacks."""
+    """Notes in which steps a deep layer of the encoder runs; `changes` are made before a step, after the callbacks."""
 
     def __init__(self, changes=None):
         unet = fresh("sd1")
         super().__init__([unet], steps=6)
         self.ran, self.step = [], -1
-        unet.middle_block[0].in_layers[1].register_forward_hook(lambda *_: self.ran.append(self.step))
+        unet.input_blocks[4][0].in_layers[1].register_forward_hook(lambda *_: self.ran.append(self.step))
         unet.register_forward_pre_hook(lambda *_: self.next_step(changes or {}))
 
     def next_step(self, changes):
@@ -34,38 +35,36 @@ class Drawing(P):
 @pytest.fixture
 def lora(monkeypatch):
     """One LoRA, as `networks` of extensions-builtin/Lora keeps it."""
-    networks, one = (
-        ModuleType("networks"),
-        SimpleNamespace(name="style", te_multiplier=1.0, unet_multiplier=1.0, dyn_dim=None),
-    )
+    networks = ModuleType("networks")
+    one = SimpleNamespace(name="style", te_multiplier=1.0, unet_multiplier=1.0, dyn_dim=None)
     networks.loaded_networks = [one]
     monkeypatch.setitem(sys.modules, "networks", networks)
     return one
 
 
-def with_controlnet(p, **unit):
-    """`p` with one unit of sd-webui-controlnet."""
-    unit = SimpleNamespace(guidance_stopped=False, weight=1.0, **unit)
-    network = SimpleNamespace(control_params=[unit])
-    p.scripts = SimpleNamespace(
-        alwayson_scripts=[SimpleNamespace(latest_network=None), SimpleNamespace(latest_network=network)]
-    )
+def with_controlnet(p):
+    """The one unit of sd-webui-controlnet that `p` has now."""
+    unit = SimpleNamespace(guidance_stopped=False, weight=1.0)
+    networks = (None, SimpleNamespace(control_params=[unit]))
+    p.scripts = SimpleNamespace(alwayson_scripts=[SimpleNamespace(latest_network=network) for network in networks])
     return unit
 
 
-def test_nothing_is_continued_over_a_change_of_a_loras_weight(lora):
+@KEEPING
+def test_nothing_is_continued_over_a_change_of_a_loras_weight(selection, lora):
     steady = Drawing()
-    generate(steady, ONCE)
+    generate(steady, selection)
     assert steady.ran == [0]
     changed = Drawing({3: lambda: setattr(lora, "unet_multiplier", 0.5)})
-    generate(changed, ONCE)
+    generate(changed, selection)
     assert changed.ran == [0, 3]
 
 
-def test_nothing_is_continued_where_a_controlnet_begins_or_ends():
+@KEEPING
+def test_nothing_is_continued_where_a_controlnet_begins_or_ends(selection):
     p = Drawing({2: lambda: setattr(unit, "guidance_stopped", True), 4: lambda: setattr(unit, "guidance_stopped", False)})
     unit = with_controlnet(p)
-    generate(p, ONCE)
+    generate(p, selection)
     assert p.ran == [0, 2, 4]
 
 

@@ -38,11 +38,9 @@ def fourier_filter(x: Tensor, low: float, high: float = 1.0, cutoff: float = 0.0
         inside = _inside(numbers, y_weights[:, None, None, None] * x_weights[:, None])
         grown = torch.matmul(inside.flatten(1).T, y).view(batch, len(x_), channels * height)
         waves = x_.expand(batch, -1, -1)
-        if high == 0:  # with a beta of 0 torch 2.0 adds 0 times what lies in memory, which may be NaN
-            out = torch.bmm(grown.transpose(1, 2), waves).mul_(low)
-        else:
-            out = torch.baddbmm(wide, grown.transpose(1, 2), waves, beta=high, alpha=low - high)
-        return out.view(x.shape).to(x.dtype)
+        # Not as beta: of 0 times what lies in new memory torch 2.0 makes NaN.
+        others = wide if high == 1 else wide * high
+        return torch.baddbmm(others, grown.transpose(1, 2), waves, alpha=low - high).view(x.shape).to(x.dtype)
 
 
 def highest(size: int, cutoff: float) -> int:

@@ -98,11 +98,11 @@ def test_blend_is_the_mean_of_line_and_parabola():
 
 
 def letters_run(config, evaluations, steps=None, **told):
-    """What was run, one letter an evaluation, of a pass of as many; `told` is what the host says."""
+    """What was run, one letter an evaluation, of a pass of as many; `told` is what else the host says."""
     unet, ran, out = fresh("sd1"), [], ""
     handle = unet.middle_block[0].in_layers[1].register_forward_hook(lambda *_: ran.append(1))
     step = inputs("sd1", batch=1)
-    with modified(unet, [config], **(told or {"evaluations": evaluations})) as run:
+    with modified(unet, [config], call=HostCall(evaluations=evaluations, **told)) as run:
         for number in range(evaluations or 10):
             ran.clear()
             run.new_evaluation()
@@ -222,14 +222,13 @@ def test_runs_in_full_where_controls_residuals_come_or_go(name):
 
 def test_runs_in_full_where_a_loras_weight_changes():
     weight = 1.0
-    told = HostCall(evaluations=6, conditions=lambda: weight)
 
     def changed(number):
         nonlocal weight
         weight = 1.0 if number < 2 else 0.5
         return {}
 
-    assert letters_run(StepForecast(plan="FPPPPP"), 6, changed, call=told)[0] == "FPFPPP"
+    assert letters_run(StepForecast(plan="FPPPPP"), 6, changed, conditions=lambda: weight)[0] == "FPFPPP"
 
 
 def test_what_is_handed_out_is_the_hosts_own():
