@@ -126,10 +126,10 @@ def _port(text: str) -> int:
 def _page(options: argparse.Namespace) -> None:
     _check_address(options.host, options.port)  # before the model is loaded, which takes seconds
     model = _load(options)
-    from . import page
+    from . import serving
 
     try:
-        page.serve(model, options.host, options.port, browser=not options.no_browser)
+        serving.serve(model, options.host, options.port, browser=not options.no_browser)
     except OSError:
         raise UsageError(_busy(options.port)) from None
 

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from browser import faults, started
-from torch import nn
+from small_model import served
 
 from lib_unetmod import METHODS
 from lib_unetmod.core.config import knobs
@@ -44,39 +42,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def model() -> playground_model.SmallModel:
-    """The playground's modules with random weights."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = playground_model.build(vocabulary=["red", "apple", "owl"]).eval().requires_grad_(False)
-        for module in model.unet.modules():
-            if isinstance(module, (nn.Conv2d, nn.Linear)) and not module.weight.any():
-                nn.init.normal_(module.weight, std=0.7 * module.weight[0].numel() ** -0.5)
-    return model
-
-
-def served(model: playground_model.SmallModel, folder: Path, **options: Any) -> Iterator[str]:
-    from lib_unetmod.playground.page import build, launch
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    blocks = build(model, folder, **options)
-    launch(blocks, "127.0.0.1", port)
-    yield f"http://127.0.0.1:{port}/"
-    blocks.close()
-
-
-@pytest.fixture(scope="module")
 def address(browser: Any, model: playground_model.SmallModel, folder: Path) -> Iterator[str]:
     """The page with nothing on at first."""
-    yield from served(model, folder, first={})
+    with served(model, folder, first={}) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
 def as_users_have_it(browser: Any, model: playground_model.SmallModel, folder: Path) -> Iterator[str]:
     """The page as `python -m lib_unetmod.playground` serves it."""
-    yield from served(model, folder)
+    with served(model, folder) as address:
+        yield address
 
 
 class Page:

@@ -1,7 +1,9 @@
-"""Each sampler on AUTOMATIC1111's schedule types against k-diffusion's function for it, written out here."""
+"""Each sampler on AUTOMATIC1111's schedule types against k-diffusion's function for it, written out here; and what a
+U-Net is given on the way."""
 
 from __future__ import annotations
 
+import inspect
 import math
 from itertools import pairwise
 
@@ -10,8 +12,10 @@ import torch
 
 from lib_unetmod.core.noise import progress_at, sigma_at
 from lib_unetmod.playground.samplers import SAMPLERS, SCHEDULE_TYPES, Course, evaluations, schedule_type
+from lib_unetmod.playground.settings import STEPS as ALLOWED
 
-pytestmark = pytest.mark.in_turn(60)
+IN_TURN = pytest.mark.in_turn(60)
+PREDICTIONS = ("epsilon", "v_prediction")
 
 STEPS = 7
 
@@ -131,7 +135,8 @@ def denoise(prediction_type):
     return predicted
 
 
-@pytest.mark.parametrize("prediction_type", ("epsilon", "v_prediction"))
+@IN_TURN
+@pytest.mark.parametrize("prediction_type", PREDICTIONS)
 @pytest.mark.parametrize("schedule", LEVELS)
 @pytest.mark.parametrize("sampler", OF_K_DIFFUSION)
 def test_is_k_diffusions_picture(sampler, schedule, prediction_type):
@@ -145,7 +150,8 @@ def test_is_k_diffusions_picture(sampler, schedule, prediction_type):
     torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("prediction_type", ("epsilon", "v_prediction"))
+@IN_TURN
+@pytest.mark.parametrize("prediction_type", PREDICTIONS)
 @pytest.mark.parametrize("schedule", LEVELS)
 def test_dpmpp_sde_is_k_diffusions_picture(schedule, prediction_type):
     """With the noise of one Brownian motion over all levels, as k-diffusion draws it."""
@@ -170,6 +176,7 @@ def alpha_bar(timestep):
     return (1 - betas).cumprod(0)[timestep].item()
 
 
+@IN_TURN
 @pytest.mark.parametrize("steps, calls", [(3, 3), (7, 7), (20, 19), (60, 62)])
 def test_ddim_is_the_webuis(steps, calls):
     """`ddim` of modules/sd_samplers_timesteps_impl.py, with its timesteps."""
@@ -198,6 +205,7 @@ def test_ddim_draws_in_one_step_too():
     torch.testing.assert_close(out, (noise - (1 - a) ** 0.5 * denoise("epsilon")(noise, 999)) / a**0.5, rtol=1e-3, atol=1e-3)
 
 
+@IN_TURN
 @pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("schedule", SCHEDULE_TYPES)
 @pytest.mark.parametrize("taken", (STEPS, 3))
@@ -231,3 +239,50 @@ def test_img2img_begins_at_the_level_where_its_steps_begin():
     sigma = karras(10)[6]
     torch.testing.assert_close(begun, torch.full_like(begun, sigma), rtol=1e-4, atol=1e-5)
     assert float(course.timesteps[0]) == pytest.approx((1 - progress_at(sigma)) * 999, abs=1e-2)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_timesteps_are_the_models_at_every_number_of_steps(sampler):
+    for steps in range(ALLOWED[0], ALLOWED[1] + 1):
+        timesteps = Course(sampler, steps, steps, "epsilon").timesteps
+        assert len(timesteps) == evaluations(sampler, "trailing", steps, steps)
+        assert timesteps[0] == 999 and timesteps.min() >= 0
+
+
+@pytest.mark.parametrize("prediction_type", PREDICTIONS)
+@pytest.mark.parametrize("taken", [1, 4, 10])
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_perfect_denoiser_is_followed_to_its_latent(sampler, taken, prediction_type, model):
+    """What the U-Net is given must be sqrt(a) x0 + sqrt(1-a) noise at its timestep, and what it says must be believed."""
+    if sampler == "unipc" and "final_sigmas_type" not in inspect.signature(SAMPLERS[sampler].scheduler).parameters:
+        pytest.skip("UniPC of this diffusers does not end clean")
+    generator = torch.Generator().manual_seed(1)
+    clean = torch.randn(1, 4, 8, 8, generator=generator)
+    noise = torch.randn(1, 4, 8, 8, generator=generator)
+    course = Course(sampler, 10, taken, prediction_type)
+    latent = course.begin(noise, None if taken == 10 else clean)
+
+    def perfect(x, timestep):
+        a = model.alphas_cumprod[round(float(timestep))]
+        epsilon = (x - a.sqrt() * clean) / (1 - a).sqrt()
+        return epsilon if prediction_type == "epsilon" else a.sqrt() * epsilon - (1 - a).sqrt() * clean
+
+    assert torch.allclose(course.run(latent, perfect, generator), clean, atol=2e-3)
+
+
+def test_the_first_input_holds_the_noise_of_its_timestep(model):
+    """In img2img it is the clean latent with as much noise as the schedule has there, whatever the scheduler's scaling."""
+    generator = torch.Generator().manual_seed(1)
+    clean, noise = (torch.randn(1, 4, 8, 8, generator=generator) for _ in range(2))
+    for sampler in SAMPLERS:
+        course = Course(sampler, 10, 4, "epsilon")
+        seen = []
+
+        def record(x, timestep, seen=seen):
+            seen.append((x, timestep))
+            return torch.zeros_like(x)
+
+        course.run(course.begin(noise, clean), record, generator)
+        x, timestep = seen[0]
+        a = model.alphas_cumprod[round(float(timestep))]
+        assert torch.allclose(x, a.sqrt() * clean + (1 - a).sqrt() * noise, atol=1e-3), sampler

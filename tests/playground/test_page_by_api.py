@@ -1,0 +1,88 @@
+"""The page by its endpoint for programs: what it draws, and what it says of settings that it cannot draw with."""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+from PIL import Image
+from small_model import served, settings
+
+from lib_unetmod import SkipBlocks, what_is_on
+from lib_unetmod.playground import cli
+from lib_unetmod.playground.sampling import draw
+
+
+@pytest.fixture(scope="module")
+def page(model):
+    """A client of the launched page, and the values of the panel's controls at first."""
+    pytest.importorskip("gradio", minversion="5")
+    client = pytest.importorskip("gradio_client")
+    from lib_unetmod.webui.panel import Panel
+
+    with served(model) as address:
+        yield client.Client(address, verbose=False), Panel
+
+
+def from_page(page, on=False, selection=None, **changes):
+    client, panel = page
+    values = {"prompt": "owl", "negative": "", "sampler": "euler", "steps": 1, "width": 64, "height": 64, "cfg": 1,
+              "seed": 0, "image": None, "strength": 0.5, **changes}  # fmt: skip
+    return client.predict(*values.values(), *panel.values(on, selection or {}), api_name="/generate")
+
+
+def test_the_page_draws_both(page, model):
+    plain, modified, results, used = from_page(page, on=True, selection={"skip_blocks": {"levels": 2}})
+    expected = draw(model, settings(prompt="owl", steps=1), [SkipBlocks(levels=2)])
+    assert Image.open(modified).convert("RGB").tobytes() == expected.image.tobytes()
+    assert Image.open(plain).convert("RGB").tobytes() != expected.image.tobytes()
+    assert "PSNR" in results and "Modified" in results and "--set skip_blocks.levels=2" in used
+    assert what_is_on(model.unet) == {}
+
+
+def test_the_page_draws_the_plain_one_whatever_is_wrong_with_the_methods(page):
+    off = from_page(page, on=False, selection={"skip_blocks": {"levels": 2}})
+    assert off[0] and off[1] is None and "UNet Mod is off" in off[2]
+    no_such_block = from_page(page, on=True, selection={"skip_blocks": {"blocks": ["in.99"]}})
+    assert no_such_block[0] and no_such_block[1] is None and "in.99" in no_such_block[2]
+    too_late = from_page(page, on=True, selection={"skip_blocks": {"middle": True, "start": 0.9, "end": 0.1}})
+    assert too_late[0] and too_late[1] is None and "start" in too_late[2]
+
+
+def test_the_page_says_what_is_wrong_with_the_settings(page):
+    with pytest.raises(Exception, match="Seed is empty"):
+        from_page(page, seed=None)
+    with pytest.raises(Exception, match="Sampling steps is 2.5; it takes a whole number"):
+        from_page(page, steps=2.5)
+    with pytest.raises(Exception, match="Width is 5000; it takes a whole number from 64 to 512"):
+        from_page(page, width=5000)
+    with pytest.raises(Exception, match="Seed is -2; it takes a whole number from -1"):
+        from_page(page, seed=-2)
+    with pytest.raises(Exception, match="Sampling method is 'plms'"):
+        from_page(page, sampler="plms")
+
+
+@pytest.mark.parametrize("damage", ["no picture", "cut off"])
+def test_the_page_names_the_field_of_a_damaged_picture_and_no_path(page, damage, tmp_path):
+    handle_file = pytest.importorskip("gradio_client").handle_file
+    path = tmp_path / "start.png"
+    Image.effect_noise((64, 64), 50).save(path)
+    path.write_bytes(path.read_bytes()[:1000] if damage == "cut off" else b"not a picture")
+    with pytest.raises(Exception) as refusal:
+        from_page(page, image=handle_file(str(path)))
+    assert "Start picture: the file cannot be read as a picture." in str(refusal.value)
+    assert "start.png" not in str(refusal.value) and "/" not in str(refusal.value)
+
+
+def test_the_page_repeats_what_it_drew_with(page, model):
+    _, modified, _, used = from_page(page, on=True, selection={"skip_blocks": {"levels": 2}}, seed=-1, negative="red")
+    options = cli._parser().parse_args(shlex.split(used)[3:])
+    again = draw(model, cli._settings(options, options.prompt), cli._configs(options.set))
+    assert options.negative == "red" and options.prompt == "owl" and options.seed >= 0
+    assert Image.open(modified).convert("RGB").tobytes() == again.image.tobytes()
+
+
+def test_the_page_says_where_the_known_words_are_and_the_command_line_its_command(page, run, tmp_path):
+    assert "Open the list under “The 3 words it knows”." in from_page(page, prompt="zeppelin")[2]
+    _, out, _ = run("generate", "zeppelin", "-o", tmp_path / "x.png", "--steps", 1, "--width", 64, "--height", 64)
+    assert "zeppelin. `info` lists the words it knows." in out
