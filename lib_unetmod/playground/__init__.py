@@ -8,6 +8,10 @@ distance    how far two pictures are apart
 comparing   the plain and the modified picture of the same settings
 report      times and distance in words and as a table
 sheet       several comparisons on one PNG
-page        the page on localhost
-cli         `generate`, `compare`, `info`
+command     the command that draws a picture again
+stopping    drawings that run, to be stopped
+page        the page
+serving     its address, and the browser that opens on it
+info        what there is: blocks, words, methods, knobs
+cli         the command line
 """
