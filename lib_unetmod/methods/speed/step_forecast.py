@@ -69,8 +69,8 @@ class StepForecast(Config):
     predictor: str = knob(
         "x0",
         "Prediction",
-        "x0 = skipped steps go to the image the model last meant, linear = its noise goes on straight, quadratic = in a "
-        "curve, blend = between both.",
+        "x0 = skipped steps go to the image the model last meant, secant = to that image changed on with the latent, "
+        "linear = its noise goes on straight, quadratic = in a curve, blend = between both.",
         choices=tuple(STEP_PREDICTORS),
         rarely=True,
     )

@@ -46,6 +46,37 @@ class LastClean:
         return () if self._clean is None else (self._clean,)
 
 
+class SecantClean:
+    """The clean latent moved along its last change, by as much as what the U-Net is given has moved along its own.
+
+    The rank-one secant of Broyden (1965) for the clean latent as a function of x: with the last two evaluations that ran,
+    g = <x - x1, x1 - x0> / |x1 - x0|^2 for each row, and clean1 + g (clean1 - clean0). A polynomial over the noise level goes
+    on where the picture stands still; this goes only as far as the latent does.
+    """
+
+    #: How far it may go, in the last change.
+    bounds = (-0.5, 1.5)
+
+    def __init__(self) -> None:
+        self._kept: list[tuple[Tensor, Tensor]] = []
+
+    def keep(self, x: Tensor, answer: Tensor, sigma: float, prediction: str) -> None:
+        self._kept = [*self._kept, (x.clone(), clean_of(x, answer, sigma, prediction))][-2:]
+
+    def predict(self, x: Tensor, sigma: float, prediction: str) -> Tensor:
+        last_x, last = self._kept[-1]
+        if len(self._kept) == 1:
+            return answer_of_clean(x, last, sigma, prediction)
+        first_x, first = self._kept[0]
+        change, moved = (last_x - first_x).flatten(1), (x - last_x).flatten(1)
+        along = (moved * change).sum(1) / change.square().sum(1).clamp_min(1e-12)
+        share = along.clamp(*self.bounds).view(-1, *[1] * (x.ndim - 1))
+        return answer_of_clean(x, last + share * (last - first), sigma, prediction)
+
+    def tensors(self) -> Iterable[Tensor]:
+        return [tensor for pair in self._kept for tensor in pair]
+
+
 class NoisePolynomial:
     """The noise on the polynomial over sigma through the last `order` + 1 evaluations, or as many as there are.
 
@@ -103,6 +134,7 @@ def _lagrange(nodes: list[float], at: float) -> list[float]:
 
 STEP_PREDICTORS: dict[str, Callable[[], StepPredictor]] = {
     "x0": LastClean,
+    "secant": SecantClean,
     "linear": lambda: NoisePolynomial(1),
     "quadratic": lambda: NoisePolynomial(2),
     "blend": Blend,

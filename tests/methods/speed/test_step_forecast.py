@@ -22,7 +22,7 @@ NEUTRAL = StepForecast(speed=1)
 _PLAN = "F" + "P" * 99
 #: Beside other methods only the third of their evaluations is: in the second a cache of blocks has its turn.
 PAIRED = StepForecast(plan="F" * 12 + "PP" + "F" * 86)
-CONTRACT = [StepForecast(plan=_PLAN), StepForecast(plan=_PLAN, predictor="blend")]
+CONTRACT = [StepForecast(plan=_PLAN), StepForecast(plan=_PLAN, predictor="secant")]
 
 #: Noise levels of an uneven course.
 SIGMAS = (9.0, 6.5, 4.0, 2.2, 1.1, 0.7, 0.3, 0.0)
@@ -85,6 +85,24 @@ def test_the_noise_goes_on_as_a_polynomial_through_the_last_that_ran(predictor, 
         fitted = np.polynomial.polynomial.polyfit(at, values, len(at) - 1)
         noise = np.polynomial.polynomial.polyval(sigma, fitted)
         x = x + (after - sigma) * torch.from_numpy(noise).float().view_as(x)
+    torch.testing.assert_close(out, x, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("prediction", ("eps", "v"))
+def test_secant_moves_the_clean_latent_as_far_as_the_latent_moved(prediction):
+    step, plan = inputs("sd1"), "FFPFPPF"
+    out = drawn(StepForecast(plan=plan, predictor="secant"), step, prediction)
+    denoise, x, ran = Denoiser(fresh("sd1"), step, prediction), SIGMAS[0] * step["x"][:, :4], []
+    for letter, sigma, after in zip(plan, SIGMAS, SIGMAS[1:], strict=False):
+        given = (x / (sigma**2 + 1) ** 0.5).double().flatten(1).numpy()
+        if letter == "F":
+            ran.append((given, denoise(x, sigma).double().flatten(1).numpy()))
+            meant = ran[-1][1]
+        else:
+            (x0, v0), (x1, v1) = ran[-2:]
+            shares = [np.dot(row - b, b - a) / np.dot(b - a, b - a) for row, a, b in zip(given, x0, x1, strict=True)]
+            meant = v1 + np.clip(shares, -0.5, 1.5)[:, None] * (v1 - v0)
+        x = x + (after - sigma) * (x - torch.from_numpy(meant).float().view_as(x)) / sigma
     torch.testing.assert_close(out, x, rtol=1e-4, atol=1e-3)
 
 
