@@ -48,7 +48,7 @@ CELLS = {
 SETTINGS: dict[str, list[dict[str, Any]]] = {
     "step_forecast": [{"speed": 1.3}, {"speed": 1.5}, {"speed": 2.0}, {"speed": 2.5}, {"speed": 3.0}],
     "step_forecast, even": [{"interval": 2}, {"interval": 3}],
-    "step_forecast, secant": [{"interval": 2, "predictor": "secant"}, {"speed": 2.0, "predictor": "secant"}],
+    "step_forecast, x0": [{"speed": 2.0, "predictor": "x0"}, {"interval": 2, "predictor": "x0"}],
     "step_forecast, linear": [{"speed": 2.0, "predictor": "linear"}],
     "step_forecast, blend": [{"speed": 2.0, "predictor": "blend"}],
     "deep_cache": [{"interval": 2}, {"interval": 3}, {"interval": 5}],

@@ -1,11 +1,11 @@
 """Skip whole U-Net runs on a measured plan: half of the time at about the look of all steps, also with DPM++ 2M and Euler a.
 
-Of the sampler's steps some run no layer. In these the answer is made of what the U-Net answered before: by default the clean
-latent that it meant is kept (x0 reuse), or the noise is continued as a polynomial over the noise level. What decides is in
-which steps that is done: plans were searched on the final picture for each sampler and schedule, as BudCache (ICML 2026,
+Of the sampler's steps some run no layer. In these the answer is made of what the U-Net answered before: the clean latent that
+it meant is kept (x0 reuse), by default with a part of the one before where the path turns back (secant), or the noise is
+continued as a polynomial over the noise level. What decides besides is in which steps that is done: plans were searched on the final picture for each sampler and schedule, as BudCache (ICML 2026,
 arXiv 2606.13496) does for transformers, and are kept in `parts/caching/step_plans.json`.
 
-Costs: one latent for each row, up to five with the polynomials; a few small operations in a step that is not run. Saves: the
+Costs: four latents for each row, one with x0, up to five with the polynomials; a few small operations in a step that is not run. Saves: the
 whole of each such step. Changes: fine detail; compared with a picture of as few steps, composition and detail stay.
 
 The first step always runs, and so does one in which something else changed: the prompt, the rows, the size, what another
@@ -67,9 +67,9 @@ class StepForecast(Config):
     )
     last_full: int = last_full_knob()
     predictor: str = knob(
-        "x0",
+        "secant",
         "Prediction",
-        "x0 = skipped steps go to the image the model last meant, secant = to that image changed on with the latent, "
+        "x0 = skipped steps go to the image the model last meant, secant = also turn back where the last ones went too far, "
         "linear = its noise goes on straight, quadratic = in a curve, blend = between both.",
         choices=tuple(STEP_PREDICTORS),
         rarely=True,

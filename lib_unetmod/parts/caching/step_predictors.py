@@ -47,15 +47,16 @@ class LastClean:
 
 
 class SecantClean:
-    """The clean latent moved along its last change, by as much as what the U-Net is given has moved along its own.
+    """The clean latent of the last evaluation, and where the latent turns back, a part of the way back with it.
 
-    The rank-one secant of Broyden (1965) for the clean latent as a function of x: with the last two evaluations that ran,
-    g = <x - x1, x1 - x0> / |x1 - x0|^2 for each row, and clean1 + g (clean1 - clean0). A polynomial over the noise level goes
-    on where the picture stands still; this goes only as far as the latent does.
+    Strong guidance makes the path swing: one step overshoots, the next turns back, and a clean latent that is only repeated
+    swings wider. With the last two evaluations that ran, the rank-one secant of Broyden (1965) says how far back this is:
+    for each row g = <x - x1, x1 - x0> / |x1 - x0|^2, cut to `bounds`, and clean1 + g (clean1 - clean0). Not forwards: on a
+    smooth path the last clean latent alone is nearer, and there the two are the same.
     """
 
     #: How far it may go, in the last change.
-    bounds = (-0.5, 1.5)
+    bounds = (-0.5, 0.0)
 
     def __init__(self) -> None:
         self._kept: list[tuple[Tensor, Tensor]] = []
@@ -133,8 +134,8 @@ def _lagrange(nodes: list[float], at: float) -> list[float]:
 
 
 STEP_PREDICTORS: dict[str, Callable[[], StepPredictor]] = {
-    "x0": LastClean,
     "secant": SecantClean,
+    "x0": LastClean,
     "linear": lambda: NoisePolynomial(1),
     "quadratic": lambda: NoisePolynomial(2),
     "blend": Blend,

@@ -22,7 +22,7 @@ NEUTRAL = StepForecast(speed=1)
 _PLAN = "F" + "P" * 99
 #: Beside other methods only the third of their evaluations is: in the second a cache of blocks has its turn.
 PAIRED = StepForecast(plan="F" * 12 + "PP" + "F" * 86)
-CONTRACT = [StepForecast(plan=_PLAN), StepForecast(plan=_PLAN, predictor="secant")]
+CONTRACT = [StepForecast(plan=_PLAN), StepForecast(plan=_PLAN, predictor="x0")]
 
 #: Noise levels of an uneven course.
 SIGMAS = (9.0, 6.5, 4.0, 2.2, 1.1, 0.7, 0.3, 0.0)
@@ -63,7 +63,7 @@ def drawn(config, step, prediction="eps", sigmas=SIGMAS, family="sd1"):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_keeping_the_clean_latent_is_one_euler_step_over_all_that_are_skipped(family, prediction):
     step = inputs(family)
-    out = drawn(StepForecast(plan="FPFFPPF"), step, prediction, family=family)
+    out = drawn(StepForecast(plan="FPFFPPF", predictor="x0"), step, prediction, family=family)
     coarse = [SIGMAS[place] for place in (0, 2, 3, 6, 7)]
     plain = euler(Denoiser(fresh(family), step, prediction), SIGMAS[0] * step["x"][:, :4], coarse)
     torch.testing.assert_close(out, plain, rtol=1e-4, atol=1e-3)
@@ -88,22 +88,30 @@ def test_the_noise_goes_on_as_a_polynomial_through_the_last_that_ran(predictor, 
     torch.testing.assert_close(out, x, rtol=1e-4, atol=1e-3)
 
 
+#: How far the third latent is from the second, in the step that led there: on, a little back, back beyond the bound.
+MOVES = (0.4, -0.25, -0.8)
+
+
 @pytest.mark.parametrize("prediction", ("eps", "v"))
-def test_secant_moves_the_clean_latent_as_far_as_the_latent_moved(prediction):
-    step, plan = inputs("sd1"), "FFPFPPF"
-    out = drawn(StepForecast(plan=plan, predictor="secant"), step, prediction)
-    denoise, x, ran = Denoiser(fresh("sd1"), step, prediction), SIGMAS[0] * step["x"][:, :4], []
-    for letter, sigma, after in zip(plan, SIGMAS, SIGMAS[1:], strict=False):
-        given = (x / (sigma**2 + 1) ** 0.5).double().flatten(1).numpy()
-        if letter == "F":
-            ran.append((given, denoise(x, sigma).double().flatten(1).numpy()))
-            meant = ran[-1][1]
-        else:
-            (x0, v0), (x1, v1) = ran[-2:]
-            shares = [np.dot(row - b, b - a) / np.dot(b - a, b - a) for row, a, b in zip(given, x0, x1, strict=True)]
-            meant = v1 + np.clip(shares, -0.5, 1.5)[:, None] * (v1 - v0)
-        x = x + (after - sigma) * (x - torch.from_numpy(meant).float().view_as(x)) / sigma
-    torch.testing.assert_close(out, x, rtol=1e-4, atol=1e-3)
+def test_secant_turns_the_clean_latent_back_as_far_as_the_latent_turned(prediction):
+    step, sigmas = inputs("sd1", batch=len(MOVES)), (5.0, 4.0, 2.5)
+    first = step["x"]
+    second = first.flip(0) + 0.3
+    sideways = torch.linspace(-0.1, 0.1, first[0].numel()).view_as(first[0])
+    change = second - first
+    sideways = sideways - (sideways * change).sum((1, 2, 3), True) / change.square().sum((1, 2, 3), True) * change
+    third = second + torch.tensor(MOVES).view(-1, 1, 1, 1) * change + sideways
+    given = [latent * (sigma**2 + 1) ** 0.5 for latent, sigma in zip((first, second, third), sigmas, strict=True)]
+    unet = fresh("sd1")
+    with modified(unet, [StepForecast(plan="FFP", predictor="secant")], evaluations=3) as run:
+        run.prediction = prediction
+        denoise = Denoiser(unet, step, prediction, run)
+        out = [denoise(x, sigma) for x, sigma in zip(given, sigmas, strict=True)]
+    plain = Denoiser(fresh("sd1"), step, prediction)
+    ran = [plain(x, sigma) for x, sigma in zip(given[:2], sigmas[:2], strict=True)]
+    for row, share in enumerate((0.0, -0.25, -0.5)):
+        meant = ran[1][row] + share * (ran[1][row] - ran[0][row])
+        torch.testing.assert_close(out[2][row], meant, rtol=1e-4, atol=1e-3)
 
 
 def test_blend_is_the_mean_of_line_and_parabola():
