@@ -19,6 +19,7 @@ from benchmarks.speed_cells import (
     SAMPLED,
     SCHEDULE,
     SETTINGS,
+    USUAL_STEPS,
     Cell,
     Study,
     name_of,
@@ -142,7 +143,10 @@ def _percent(gain: tuple[float, float]) -> str:
 
 
 def by_method(results: Mapping[str, Any], cells: Sequence[Cell]) -> dict[str, list[dict[str, Any]]]:
-    """What the panel and the README say of each method's settings: the fields of `measured.Speed`."""
+    """What the panel and the README say of each method's settings: the fields of `measured.Speed`.
+
+    Means are of the cells with the usual number of steps; a setting pays with a sampler where it does in all of its cells.
+    """
     found: dict[str, list[dict[str, Any]]] = {}
     for name in (name for name, configs in settings().items() if len(configs) == 1):
         ran = [cell for cell in cells if name in results[cell.name]["settings"]]
@@ -150,13 +154,15 @@ def by_method(results: Mapping[str, Any], cells: Sequence[Cell]) -> dict[str, li
             continue
         beside = [against_fewer(results[cell.name]["settings"], name) for cell in ran]
         lost = {cell.sampler for cell, one in zip(ran, beside, strict=True) if not one.is_nearer}
+        usual = [cell.steps == USUAL_STEPS for cell in ran]
+        times = [results[cell.name]["settings"][name]["time"] for cell in ran]
         method, setting = name.split(": ", 1)
         found.setdefault(method, []).append(
             {
                 "setting": setting,
-                "time": round(float(np.mean([results[cell.name]["settings"][name]["time"] for cell in ran])), 3),
-                "distance": round(float(np.mean([one.distance for one in beside])), 4),
-                "fewer_steps": round(float(np.mean([one.other for one in beside])), 4),
+                "time": round(_mean(times, usual), 3),
+                "distance": round(_mean([one.distance for one in beside], usual), 4),
+                "fewer_steps": round(_mean([one.other for one in beside], usual), 4),
                 "pays_with": [
                     SAMPLERS[sampler].label for sampler in dict.fromkeys(cell.sampler for cell in ran) if sampler not in lost
                 ],
@@ -164,6 +170,10 @@ def by_method(results: Mapping[str, Any], cells: Sequence[Cell]) -> dict[str, li
             }
         )
     return found
+
+
+def _mean(values: Sequence[float], counted: Sequence[bool]) -> float:
+    return float(np.average(values, weights=counted))
 
 
 def plot(file: Path, results: Mapping[str, Any], cells: Sequence[Cell]) -> None:

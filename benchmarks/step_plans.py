@@ -2,8 +2,8 @@
 
     python -m benchmarks.step_plans [--cells euler-20 ...] [--speeds 2 ...]    # minutes a plan; what is done is kept
 
-A plan is searched by hill climbing: from the best of some regular ones, and of the one for another number of steps, two
-letters of different kinds are exchanged, and kept where the final latents of eight prompts come nearer to those of all steps.
+A plan is searched by hill climbing: from the best of some regular ones and the one for another number of steps, two letters
+of different kinds are exchanged, and kept where the final latents of eight prompts come nearer to those of all steps.
 """
 
 from __future__ import annotations

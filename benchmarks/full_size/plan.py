@@ -14,8 +14,8 @@ from lib_unetmod.settings.presets import BUILT_IN
 
 #: Evaluations in a row that a cache is timed over: whole cycles of intervals 2 and 3.
 CYCLES = 6
-#: The presets that make a picture faster; the others are methods that are measured by themselves.
-PRESETS = ("Faster", "Fast (few steps)", "Large, fast (few steps)")
+#: Presets of several methods that make a picture faster; the others are methods that are measured by themselves.
+PRESETS = ("Fast (few steps)", "Large, fast (few steps)")
 
 
 @dataclass(frozen=True)

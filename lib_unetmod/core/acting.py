@@ -129,6 +129,8 @@ class _SeenPass:
             name=self.name,
             target=self.target,
             steps=len(evaluations),
+            sampler=self.call.sampler,
+            schedule=self.call.schedule,
             cfg=UpcomingPass.cfg if guidance is None else guidance.scale,
             denoising=1 - begins if self.call.denoising is None else self.call.denoising,
             begins=begins,

@@ -98,6 +98,14 @@ class Config:
         """Whether they leave something to them."""
         return False
 
+    def repeated(self: C, plans: Mapping[str, str]) -> C:
+        """These settings as a picture's text keeps them, so that it comes out the same elsewhere.
+
+        Args:
+            plans: what was planned by itself for the picture, as `Run.plans` has it.
+        """
+        return self
+
     def cache_key(self, progress: float) -> Hashable:
         """What the method does at this progress, for one that does different things within its window.
 

@@ -52,6 +52,7 @@ class Run:
         left_out: the rows of the host's call whose unconditional ones no layer computes in this traversal, if any.
         first_size: height and width of the latent of txt2img's first pass, None before it.
         predicted: numbers of the evaluations in which no layer ran.
+        plans: by pass, a letter an evaluation: where that was planned to be so.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Run:
         self.begin_pass(call.pass_name, call.evaluations)
         self.first_size: Size | None = None
         self.predicted: set[int] = set()
+        self.plans: dict[str, str] = {}
         self.left_out: PerTraversal[Rows | None] = PerTraversal(self.clock, lambda: None)
         self._resolved: PerTraversal[dict[Config, Config]] = PerTraversal(self.clock, dict)
         self._ledger = Ledger(self.clock, keep_bytes, self.notes)

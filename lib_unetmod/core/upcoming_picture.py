@@ -21,6 +21,7 @@ class UpcomingPass:
         target: size in pixels, beside the trained one.
         steps: sampling steps of the whole way from noise, of which a pass that begins later takes the last ones.
         sampler: name as the host shows it.
+        schedule: how the noise levels are spaced, in lower case, as `HostCall` names it.
         cfg: scale of classifier-free guidance.
         denoising: denoising strength, 0 to 1; 1 for a pass that begins with noise.
         begins: progress of the first evaluation.
@@ -32,6 +33,7 @@ class UpcomingPass:
     target: Target
     steps: int
     sampler: str = ""
+    schedule: str = ""
     cfg: float = 7.0
     denoising: float = 1.0
     begins: float = 0.0

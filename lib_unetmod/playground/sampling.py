@@ -122,6 +122,7 @@ def upcoming(model: SmallModel, settings: Settings) -> UpcomingPicture:
         target=Target(trained or TRAINED[unet.family], settings.height, settings.width),
         steps=settings.steps,
         sampler=SAMPLERS[settings.sampler].label,
+        schedule=course.schedule,
         cfg=settings.cfg,
         denoising=_denoising(settings),
         begins=evaluations[0],

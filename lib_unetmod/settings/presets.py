@@ -21,8 +21,8 @@ from ..methods.detail.cd_tuner import CDTuner
 from ..methods.detail.free_u import FreeU
 from ..methods.resolution.deep_shrink import DeepShrink
 from ..methods.resolution.hi_diffusion import HiDiffusion
-from ..methods.speed.deep_cache import DeepCache
 from ..methods.speed.guidance_interval import GuidanceInterval
+from ..methods.speed.step_forecast import StepForecast
 from ..methods.speed.token_downsampling import TokenDownsampling
 from .selection import Selection, config_of, selection_of
 
@@ -58,12 +58,12 @@ class Preset:
         return json.dumps({"name": self.name, "methods": self.selection}, indent=2, ensure_ascii=False) + "\n"
 
 
-#: A cache has too little to reuse where steps are few: those presets make each evaluation cheaper instead, and leave the
-#: negative prompt out, since models for few steps are drawn at CFG 1; see `quick.acting` for other pages. SD1, SD2 and
-#: SDXL need no presets of their own, since the autos go by the U-Net; SDXL Turbo's does not tell that it was trained at 512
-#: pixels, half of SDXL's side.
+#: "Faster" is what docs/speed.md found nearest to all steps. Models for few steps have none to skip: their presets make each
+#: evaluation cheaper instead, and leave the negative prompt out, since they are drawn at CFG 1; see `quick.acting` for other
+#: pages. SD1, SD2 and SDXL need no presets of their own, since the autos go by the U-Net; SDXL Turbo's does not tell that it
+#: was trained at 512 pixels, half of SDXL's side.
 BUILT_IN: Mapping[str, tuple[Config, ...]] = {
-    "Faster": (DeepCache(predictor="linear"),),
+    "Faster": (StepForecast(),),
     "Fast (few steps)": (GuidanceInterval(), TokenDownsampling()),
     "Larger": (DeepShrink(), HiDiffusion(raunet=False)),
     "Large, fast (few steps)": (GuidanceInterval(), HiDiffusion()),

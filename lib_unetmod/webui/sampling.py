@@ -206,7 +206,7 @@ def _sample_modified(p: Any, plan: Plan, sample: Callable[[], Any]) -> Any:
             _current = outer
             plan.times.sampled(current.pace, len(run.predicted))
             plan.note(p, run.notes)
-            infotext.write(p, usable, plan.notes, idle)
+            infotext.write(p, [config.repeated(run.plans) for config in usable], plan.notes, idle)
             if run.kept_bytes >= 5e4:  # less would be shown as 0.0
                 host.say(f"kept {run.kept_bytes / 1e6:.1f} MB between steps.")
 

@@ -52,10 +52,14 @@ _SAMPLERS = {
 
 @dataclass(frozen=True)
 class Course:
-    """Progress at which a pass begins, and that of each evaluation; None where the sampler chooses them on the way."""
+    """Progress at which a pass begins, that of each evaluation, None where the sampler chooses them on the way, and spacing.
+
+    `schedule` is the schedule type in lower case, "uniform" for a sampler that has timesteps of its own.
+    """
 
     begins: float
     evaluations: tuple[float, ...] | None
+    schedule: str = "uniform"
 
 
 def apart(sampler: str) -> tuple[str, str]:
@@ -95,8 +99,8 @@ def course(sampler: str, schedule: str, steps: int, denoising: float | None = No
     levels = _levels(SCHEDULES.get(schedule, even), steps, known is not None and known.discards)
     levels = levels[steps - taken :]
     if known is None or schedule not in SCHEDULES:
-        return Course(levels[0], None)
-    return Course(levels[0], tuple(levels if not known.again else _twice(levels)))
+        return Course(levels[0], None, schedule.lower())
+    return Course(levels[0], tuple(levels if not known.again else _twice(levels)), schedule.lower())
 
 
 def _levels(schedule: Callable[[int], list[float]], steps: int, discards: bool) -> list[float]:

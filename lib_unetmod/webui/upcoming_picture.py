@@ -96,7 +96,16 @@ def picture_of(tab: str, shown: Mapping[str, Any], loaded: Loaded) -> UpcomingPi
         begins_with = 1.0 if name == "first" else denoising
         named, _ = apart(told["sampler"])
         return UpcomingPass(
-            name, target, told["steps"], named, told["cfg"], begins_with, way.begins, way.evaluations, guided
+            name=name,
+            target=target,
+            steps=told["steps"],
+            sampler=named,
+            schedule=way.schedule,
+            cfg=told["cfg"],
+            denoising=begins_with,
+            begins=way.begins,
+            evaluations=way.evaluations,
+            guided=guided,
         )
 
     if tab == "img2img":

@@ -11,6 +11,7 @@ import webui_stubs
 from unets import fresh
 from webui_stubs import P
 
+from lib_unetmod.settings.selection import from_infotext
 from lib_unetmod.webui import host, sampling
 from lib_unetmod.webui.host_evaluations import announce, evaluations_of
 
@@ -104,6 +105,17 @@ def test_the_run_knows_how_many_come(monkeypatch):
     p = WithSampler([fresh("sd1")], steps=3)
     webui_stubs.generate(p, {"step_forecast": {"plan": "FPP"}})
     assert counts == [3, 3, 3]
+
+
+def test_a_picture_keeps_the_plan_that_it_followed_and_repeats_it(monkeypatch):
+    webui_stubs.reset()
+    monkeypatch.setattr(sampling, "begin_pass", once(sampling.begin_pass))
+    p = WithSampler([fresh("sd1")], steps=4)
+    webui_stubs.generate(p, {"step_forecast": {}})
+    assert p.extra_generation_params["UNet Mod step forecast"] == "plan=FPFP"
+    again = WithSampler([fresh("sd1")], steps=4)
+    webui_stubs.generate(again, from_infotext(p.extra_generation_params)[0])
+    assert again.extra_generation_params["UNet Mod step forecast"] == "plan=FPFP"
 
 
 def once(begin_pass):

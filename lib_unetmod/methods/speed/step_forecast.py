@@ -1,12 +1,14 @@
 """Skip whole U-Net runs on a measured plan: half of the time at about the look of all steps, also with DPM++ 2M and Euler a.
 
-Of the sampler's steps some run no layer. In these the answer is made of what the U-Net answered before: the clean latent that
-it meant is kept (x0 reuse), by default with a part of the one before where the path turns back (secant), or the noise is
-continued as a polynomial over the noise level. What decides besides is in which steps that is done: plans were searched on the final picture for each sampler and schedule, as BudCache (ICML 2026,
-arXiv 2606.13496) does for transformers, and are kept in `parts/caching/step_plans.json`.
+Of the sampler's steps some run no layer. In these the answer is made of what the U-Net answered before: the clean latent
+that it meant is kept (x0 reuse), by default with a part of the one before where the path turns back (secant), or the noise
+is continued as a polynomial over the noise level. What decides besides is in which steps that is done: plans were searched
+on the final picture for each sampler and schedule, as BudCache (ICML 2026, arXiv 2606.13496) does for transformers, and are
+kept in `parts/caching/step_plans.json`.
 
-Costs: four latents for each row, one with x0, up to five with the polynomials; a few small operations in a step that is not run. Saves: the
-whole of each such step. Changes: fine detail; compared with a picture of as few steps, composition and detail stay.
+Costs: four latents for each row, one with x0, up to five with the polynomials; a few small operations in a step that is not
+run. Saves: the whole of each such step. Changes: fine detail; compared with a picture of as few steps, composition and
+detail stay.
 
 The first step always runs, and so does one in which something else changed: the prompt, the rows, the size, what another
 method does, a LoRA's weight, whether a ControlNet takes part, and a step back to more noise.
@@ -14,8 +16,8 @@ method does, a LoRA's weight, whether a ControlNet takes part, and a step back t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -35,8 +37,8 @@ from ...core.unet_call import UNetCall
 from ...core.unet_map import Block, UNetMap
 from ...core.upcoming_picture import Idle, UpcomingPass
 from ...parts.blocks.skipped_span import replaced
-from ...parts.caching.plan import PREDICTED, StepPlan, even
-from ...parts.caching.plan_knobs import last_full_knob, last_full_of, note_on, plan_knob, planned
+from ...parts.caching.plan import FULL, PREDICTED, StepPlan, even
+from ...parts.caching.plan_knobs import BY_PASS, last_full_knob, last_full_of, note_on, plan_knob, planned_by_pass
 from ...parts.caching.step_plans import shipped_plan
 from ...parts.caching.step_predictors import STEP_PREDICTORS, StepPredictor
 
@@ -54,6 +56,7 @@ class StepForecast(Config):
         low=1,
         high=4,
         step=0.1,
+        when="not plan",
     )
     interval: int = knob(
         0,
@@ -74,12 +77,14 @@ class StepForecast(Config):
         choices=tuple(STEP_PREDICTORS),
         rarely=True,
     )
-    plan: str = plan_knob("One letter a step, F = full run, P = skipped, as FPFPFFPP", "by Speed-up")
+    plan: str = plan_knob(
+        "One letter a step, F = full run, P = skipped, as FPFPFFPP, and after / for Hires. fix", "by Speed-up"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        plan = planned(self.plan, PREDICTED, type(self).__name__)
-        object.__setattr__(self, "plan", plan.letters if plan else "")
+        plans = planned_by_pass(self.plan, PREDICTED, type(self).__name__)
+        object.__setattr__(self, "plan", BY_PASS.join(plan.letters for plan in plans))
 
     def changes_nothing(self) -> bool:
         if self.plan:
@@ -87,24 +92,40 @@ class StepForecast(Config):
         return self.interval == 1 or (self.interval == 0 and self.speed == 1)
 
     def details(self) -> str:
-        return self.plan or (f"every {self.interval}" if self.interval else f"{self.speed:g}x")
+        if self.plan:
+            plans = self.plan.split(BY_PASS)
+            return f"{' and '.join(f'{plan.count(FULL)} of {len(plan)}' for plan in plans)} steps"
+        return f"every {self.interval}" if self.interval else f"{self.speed:g}x"
 
     def idle_at(self, reached: tuple[float, ...] | None, one: UpcomingPass, unet: UNetMap | None) -> Idle | None:
-        if one.evaluations is None or PREDICTED in self.plan_of(one.sampler, "", len(one.evaluations)).letters:
+        if one.evaluations is None or PREDICTED in self.plan_of(one).letters:
             return None
         steps = f"{one.steps} step{'s' * (one.steps != 1)}"
         return Idle(f"at {steps}", f"{self.short} skips none of {steps}. Use more sampling steps.")
 
-    def plan_of(self, sampler: str, schedule: str, evaluations: int | None) -> StepPlan:
-        """The plan of a pass, as long as it has evaluations where that is known."""
-        if self.plan:
-            plan = StepPlan(self.plan)
-            return plan if evaluations is None else plan.stretched(evaluations)
+    def plan_of(self, one: UpcomingPass) -> StepPlan:
+        """The plan of a pass that comes, as long as it has evaluations where that is known."""
+        evaluations = None if one.evaluations is None else len(one.evaluations)
+        return self.plan_for(one.name, one.sampler, one.schedule, evaluations)
+
+    def plan_for(self, pass_name: str, sampler: str, schedule: str, evaluations: int | None) -> StepPlan:
+        """The plan of a pass, as long as it has evaluations where that is known; names are those of `HostCall`."""
+        if own := self.own_plan(pass_name):
+            return own if evaluations is None else own.stretched(evaluations)
         if self.interval:
             plan = even(evaluations or 10 * self.interval, 1 / self.interval)
         else:
             plan = shipped_plan(sampler, schedule, evaluations, self.speed)
         return plan.with_last_full(last_full_of(self.last_full, schedule))
+
+    def own_plan(self, pass_name: str) -> StepPlan | None:
+        """What `plan` says of a pass: all there is, or its second part for hires fix. None where it is empty."""
+        plans = planned_by_pass(self.plan, PREDICTED, type(self).__name__)
+        return plans[-1 if pass_name == "hires" else 0] if plans else None
+
+    def repeated(self, plans: Mapping[str, str]) -> StepForecast:
+        """With the plans that were followed by `speed`: another version may ship others."""
+        return self if self.plan or self.interval else replace(self, plan=BY_PASS.join(dict.fromkeys(plans.values())))
 
 
 @dataclass(eq=False)
@@ -215,10 +236,10 @@ def step_forecast(config: StepForecast, unet: UNetMap, run: Run) -> Iterator[Edi
 
 def _plan_of(config: StepForecast, run: Run) -> StepPlan:
     evaluations, call = run.clock.evaluations, run.call
-    plan = config.plan_of(call.sampler, call.schedule, evaluations)
-    own = StepPlan(config.plan) if config.plan else plan
-    if note := note_on(own, StepForecast.title, evaluations):
+    plan = config.plan_for(run.pass_name, call.sampler, call.schedule, evaluations)
+    if note := note_on(config.own_plan(run.pass_name) or plan, StepForecast.title, evaluations):
         run.note(note)
+    run.plans[run.pass_name] = plan.letters
     return plan
 
 

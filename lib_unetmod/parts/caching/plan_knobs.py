@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...core.knobs import ConfigError, knob
+from ...core.knobs import ConfigError, knob, shortened
 from .plan import StepPlan
+
+#: Between the plan of the first pass and that of hires fix.
+BY_PASS = "/"
 
 
 def plan_knob(help: str, without: str = "by Interval") -> Any:
@@ -37,6 +40,21 @@ def planned(text: str, other: str, method: str) -> StepPlan | None:
         return StepPlan(text.strip().upper(), other) if text.strip() else None
     except ConfigError as error:
         raise ConfigError(f"{method}: {error}") from None
+
+
+def planned_by_pass(text: str, other: str, method: str) -> list[StepPlan]:
+    """What a user wrote as `method`'s plan for all passes, or as one for the first and one for hires fix; none for nothing.
+
+    Raises:
+        ConfigError: naming the method.
+    """
+    parts = text.split(BY_PASS)
+    if len(parts) > 2:
+        raise ConfigError(f"{method}: plan is {shortened(text)}; it takes two plans at most, as FPFP/FPPFPP.")
+    plans = [plan for part in parts if (plan := planned(part, other, method))]
+    if len(parts) == 2 and len(plans) < 2:
+        raise ConfigError(f"{method}: plan is {shortened(text)}; it takes a plan on both sides of the {BY_PASS}.")
+    return plans
 
 
 def note_on(plan: StepPlan, method: str, evaluations: int | None) -> str:

@@ -182,8 +182,37 @@ def test_by_itself_it_runs_as_many_as_the_speed_says(speed, fulls):
 
 def test_trailing_schedules_end_with_a_full_run():
     config = StepForecast(interval=2)
-    assert config.plan_of("Euler", "trailing", 6).letters == "FPFPFF"
-    assert config.plan_of("Euler", "karras", 6).letters == "FPFPFP"
+    assert config.plan_for("first", "Euler", "trailing", 6).letters == "FPFPFF"
+    assert config.plan_for("first", "Euler", "karras", 6).letters == "FPFPFP"
+
+
+def test_hires_fix_has_a_plan_of_its_own():
+    config = StepForecast(plan="fpfp / fpp")
+    assert config.plan == "FPFP/FPP" and config.details() == "2 of 4 and 1 of 3 steps"
+    assert letters_run(config, 4)[0] == letters_run(config, 4, pass_name="img2img")[0] == "FPFP"
+    assert letters_run(config, 3, pass_name="hires")[0] == "FPP"
+    assert letters_run(config, 6, pass_name="hires")[0] == "FPPFPP"
+    for wrong in ("FPFP/", "/FPFP", "FP/FP/FP", "FP/PF"):
+        with pytest.raises(ConfigError, match=r"^StepForecast: plan is '.*'; it .*\.$"):
+            StepForecast(plan=wrong)
+
+
+def test_a_picture_keeps_the_plans_that_it_followed():
+    unet, step = fresh("sd1"), inputs("sd1", batch=1)
+    with modified(unet, [StepForecast()], call=HostCall(sampler="Euler", schedule="uniform")) as run:
+        for pass_name, evaluations in (("first", 20), ("hires", 7)):
+            run.begin_pass(pass_name, evaluations=evaluations)
+            for number in range(evaluations):
+                run.new_evaluation()
+                call(unet, {**step, "timesteps": torch.full((1,), 999 - 999 * number / evaluations)})
+            run.end_pass()
+    kept = StepForecast().repeated(run.plans)
+    first, second = kept.plan.split("/")
+    assert (len(first), len(second)) == (20, 7)
+    assert letters_run(kept, 20)[0] == first == letters_run(StepForecast(), 20, sampler="Euler", schedule="uniform")[0]
+    assert letters_run(kept, 7, pass_name="hires")[0] == second
+    for explicit in (kept, StepForecast(interval=2)):
+        assert explicit.repeated({"first": "FFFF"}) == explicit
 
 
 def test_runs_in_full_after_another_prompt_and_another_size():
