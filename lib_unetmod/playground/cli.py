@@ -2,7 +2,7 @@
 
     python -m lib_unetmod.playground                                  # the page, on http://127.0.0.1:7865
     python -m lib_unetmod.playground generate "red apple" -o apple.png --set skip_blocks.middle=true
-    python -m lib_unetmod.playground compare "red apple" "owl" -o sheet.png --set skip_blocks.levels=1
+    python -m lib_unetmod.playground compare "red apple" "owl" -o sheet.png --speed 2
     python -m lib_unetmod.playground info
 
 The page opens in the browser where there is one to show it; `--no-browser` leaves it closed.
@@ -28,7 +28,9 @@ from safetensors import SafetensorError
 
 from ..core.config import Config
 from ..core.knobs import ConfigError, shortened
+from ..core.registry import method_of
 from ..settings.selection import Selection, config_of
+from ..settings.speed_target import KNOB, OFF, fitted
 from .model import CHECKPOINT, SmallModel, load
 from .samplers import SAMPLERS, SCHEDULE_TYPES
 from .settings import Settings, SettingsError
@@ -97,6 +99,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     defaults = Settings()
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.png")
     parser.add_argument("--set", action="append", default=[], metavar="METHOD.KNOB=VALUE", help="set a knob; see info")
+    parser.add_argument("--speed", type=_speed, default=OFF, help=f"times faster: {' '.join(KNOB.choices)}")
     parser.add_argument("--negative", default="", metavar="TEXT", help="negative prompt")
     parser.add_argument("--seed", type=_whole, default=defaults.seed, help="-1 = random")
     parser.add_argument("--steps", type=_whole, default=defaults.steps, help="sampling steps")
@@ -114,6 +117,13 @@ def _whole(text: str) -> int:
         return int(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{shortened(text)} is no whole number") from None
+
+
+def _speed(text: str) -> str:
+    try:
+        return KNOB.parse(text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error).rstrip(".")) from None
 
 
 def _port(text: str) -> int:
@@ -165,7 +175,8 @@ def _generate(options: argparse.Namespace) -> None:
     from .report import settings_line, times_line
     from .sampling import draw
 
-    picture = draw(_load(options), settings, configs, _show_progress)
+    model = _load(options)
+    picture = draw(model, settings, _with_speed(options, configs, model, settings), _show_progress)
     _save(picture.image, output)
     print(f"{output}: {settings_line(picture.settings)}\n{times_line(picture)}")
     _print_notes(picture.notes)
@@ -174,13 +185,14 @@ def _generate(options: argparse.Namespace) -> None:
 def _compare(options: argparse.Namespace) -> None:
     all_settings = [_settings(options, prompt) for prompt in options.prompt]
     configs, output = _configs(options.set), _png(options.output)
-    if not configs:
-        raise UsageError("There is nothing to compare: give a method with --set, such as --set skip_blocks.middle=true.")
+    if not configs and options.speed == OFF:
+        raise UsageError("There is nothing to compare: give --speed 2, or a method with --set skip_blocks.middle=true.")
     from .comparing import compare
     from .report import difference_line, settings_line, times_line
     from .sheet import sheet
 
     model = _load(options)
+    configs = _with_speed(options, configs, model, all_settings[0])
     comparisons = [compare(model, settings, configs, _show_progress) for settings in all_settings]
     _save(sheet(comparisons, configs), output)
     print(f"{output}: {len(comparisons)} of {settings_line(comparisons[0].plain.settings)}")
@@ -225,6 +237,24 @@ def _configs(assignments: Sequence[str]) -> list[Config]:
             values[knob] = value
     # A page goes on without what it cannot read; a command that was told to use it must not.
     return [config_of(name, values) for name, values in selection.items()]
+
+
+def _with_speed(
+    options: argparse.Namespace, configs: Sequence[Config], model: SmallModel, settings: Settings
+) -> list[Config]:
+    """The configs with those that --speed needs for these settings.
+
+    Raises:
+        UsageError: where the speed cannot be reached.
+    """
+    if options.speed == OFF:
+        return list(configs)
+    from .sampling import upcoming
+
+    found = fitted(options.speed, {method_of(config).name for config in configs}, upcoming(model, settings.settled()[0]))
+    if found.sentence:
+        raise UsageError(found.sentence)
+    return [*configs, *found.configs]
 
 
 def _open(path: Path | None) -> Image.Image | None:

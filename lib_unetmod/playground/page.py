@@ -18,7 +18,8 @@ from PIL import Image, UnidentifiedImageError
 from ..core.unet_map import inspect_unet
 from ..core.upcoming_picture import UpcomingPicture
 from ..settings.presets import Presets
-from ..settings.selection import Selection, configs_of
+from ..settings.selection import Selection
+from ..settings.speed_target import settled
 from ..webui.panel import Panel
 from ..webui.upcoming_picture import PictureControls
 from . import report
@@ -164,7 +165,7 @@ def drawing(model: SmallModel, drawings: Drawings) -> Callable[..., Iterator[tup
             raise _refusal(str(error)) from None
 
         on, selection = Panel.selection(controls)
-        configs, problems = configs_of(selection) if on else ([], [])
+        configs, problems = settled(selection, lambda: upcoming(model, settings)) if on else ([], [])
         acting = any(not config.neutral for config in configs)
         total, unit = settings.evaluations * (2 if acting else 1), f"{report.call(settings)}s"
         with drawings.running(request.session_hash or "") as running, suppress(Stopped):
@@ -195,7 +196,7 @@ def drawing(model: SmallModel, drawings: Drawings) -> Callable[..., Iterator[tup
                 yield original.image, None, _report(model, original, None, notes, problems), used
                 return
             both = Comparison(original, modified, tuple(dict.fromkeys((*notes, *modified.notes))))
-            used = command_line(model, settings, configs)
+            used = command_line(model, settings, [config.repeated(modified.plans) for config in configs])
             yield original.image, modified.image, _report(model, original, both, both.notes, problems), used
 
     return generate

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -48,7 +48,7 @@ class Timings:
 class Picture:
     """A drawn picture, the times it took, how many evaluations it made, notes for the user, its settings as used.
 
-    `kept_bytes` are those of the tensors that methods kept between evaluations, at their most.
+    `kept_bytes` are those of the tensors that methods kept between evaluations, at their most; `plans` as `Run.plans`.
     """
 
     image: Image.Image
@@ -57,6 +57,7 @@ class Picture:
     notes: tuple[str, ...]
     settings: Settings = field(repr=False)
     kept_bytes: int = 0
+    plans: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def evaluation_ms(self) -> float:
@@ -109,7 +110,7 @@ def draw(model: SmallModel, settings: Settings, configs: Iterable[Config] = (), 
                 latent = latent.nan_to_num(0.0, 0.0, 0.0)
             with watch.measure("vae"):
                 decoded = model.decode(latent.to(model.dtype))
-    return Picture(_to_image(decoded), watch.timings, evaluations, (*notes, *run.notes), settings, run.kept_bytes)
+    return Picture(_to_image(decoded), watch.timings, evaluations, (*notes, *run.notes), settings, run.kept_bytes, run.plans)
 
 
 def upcoming(model: SmallModel, settings: Settings) -> UpcomingPicture:

@@ -24,6 +24,7 @@ from ..methods.resolution.hi_diffusion import HiDiffusion
 from ..methods.speed.guidance_interval import GuidanceInterval
 from ..methods.speed.step_forecast import StepForecast
 from ..methods.speed.token_downsampling import TokenDownsampling
+from . import speed_target
 from .selection import Selection, config_of, selection_of
 
 SUFFIX = ".json"
@@ -254,11 +255,12 @@ def checked_name(name: Any) -> str:
 
 
 def _checked(selection: Any, what: str) -> Selection:
-    """The selection with the knobs that differ from their defaults, if it can be read as a whole."""
+    """The speed and the methods with the knobs that differ from their defaults, if all can be read."""
     if not isinstance(selection, Mapping) or not selection:
         raise PresetError(f"{what} holds no method; it takes at least one.")
     try:
-        checked = selection_of(config_of(name, values) for name, values in selection.items())
+        speed, methods = speed_target.checked(selection), speed_target.taken_apart(selection)[1]
+        checked = {**speed, **selection_of(config_of(name, values) for name, values in methods.items())}
         json.dumps(checked, ensure_ascii=False).encode("utf-8")
     except ConfigError as error:
         raise PresetError(f"{what} is refused. {error}") from None

@@ -1,8 +1,6 @@
 """One press for what most users want: a choice of methods that fits the loaded model and the page's settings.
 
-A method is chosen only where it will act on the next picture and did not lose by what was measured (`measured`): a cache of
-steps is worth its change only where fewer sampling steps of the same time would change the picture more, which hangs on
-the sampler. Where nothing pays, nothing is chosen, and the sentence says so.
+A method is chosen only where it will act on the next picture. Where none will, nothing is chosen, and the sentence says so.
 """
 
 from __future__ import annotations
@@ -12,40 +10,18 @@ from typing import NamedTuple
 
 from ..core.config import Config
 from ..core.knobs import ConfigError
-from ..core.upcoming_picture import UpcomingPass, UpcomingPicture
+from ..core.upcoming_picture import UpcomingPicture
 from ..methods.detail.cd_tuner import CDTuner
 from ..methods.detail.free_u import FreeU
 from ..methods.resolution.deep_shrink import DeepShrink
 from ..methods.resolution.hi_diffusion import HiDiffusion
-from ..methods.speed.deep_cache import DeepCache
-from ..methods.speed.guidance_interval import GuidanceInterval
-from ..methods.speed.step_forecast import StepForecast
-from ..methods.speed.token_downsampling import TokenDownsampling
-from .measured import Speed, measured
-from .selection import Selection, config_of, knobs_in_line, selection_of
+from .selection import Selection, config_of, selection_of
+from .speed_target import OFF, SPEED, taken_apart
 
 #: The buttons' words by what they are called here.
-GOALS = {"faster": "Faster", "larger": "Larger", "detail": "More detail"}
+GOALS = {"larger": "Larger", "detail": "More detail"}
 NOTHING_FOR_DETAIL = "No method for detail acts at these settings; nothing was set."
 
-#: Samplers like a measured one: deterministic first-order ones step alike, and with all that add noise on the way each
-#: number of steps draws another picture.
-_LIKE = {
-    "DDIM": "Euler",
-    "DPM++ 2M SDE": "Euler a",
-    "DPM++ 2M SDE Heun": "Euler a",
-    "DPM++ 3M SDE": "Euler a",
-    "DPM++ SDE": "Euler a",
-    "DPM++ 2S a": "Euler a",
-    "DPM2 a": "Euler a",
-}
-#: Steps from which caches were measured.
-_STEPS_MEASURED = 20
-#: A cache that saves less is not worth a press, over plain.
-_MOST_TIME = 0.6
-#: Times the trained side, from which self-attention takes enough of the time for coarser keys to pay.
-_LARGE = 1.5
-_ORDINALS = {2: "2nd", 3: "3rd"}
 #: Models made for fewer steps than this compose in the first of them.
 _FEW_STEPS = 10
 
@@ -59,85 +35,20 @@ class Quick(NamedTuple):
 
 def quick(goal: str, upcoming: UpcomingPicture) -> Quick:
     """The choice for a goal, one of `GOALS`, with the next picture as the page's settings have it."""
-    return {"faster": _faster, "larger": _larger, "detail": _more_detail}[goal](upcoming)
+    return {"larger": _larger, "detail": _more_detail}[goal](upcoming)
 
 
 def acting(selection: Selection, upcoming: UpcomingPicture) -> tuple[Selection, list[str]]:
     """The part of a selection that will act on the next picture, and a sentence for each method that will not."""
-    left, reasons = {}, []
-    for name, values in selection.items():
+    word, methods = taken_apart(selection)
+    left, reasons = {SPEED: word} if word != OFF else {}, []
+    for name, values in methods.items():
         reason = _why_idle(config_of(name, values), upcoming)
         if reason:
             reasons.append(reason)
         else:
             left[name] = values
     return left, reasons
-
-
-def _faster(upcoming: UpcomingPicture) -> Quick:
-    last = upcoming.last
-    forecast, (cache, like) = _forecast_for(last), _cache_for(last)
-    fewer_runs = forecast or cache
-    configs = _that_act([GuidanceInterval(), *([fewer_runs] if fewer_runs else []), *_coarser_keys(upcoming)], upcoming)
-    if not configs:
-        return Quick({}, _why_not_faster(last, like))
-    said = _set(configs)
-    if forecast in configs:
-        said += f" Step forecast takes {100 * _best_plan(last.sampler).time:.0f} % of the time (test model)."
-    elif cache in configs and like == last.sampler:
-        said += f" DeepCache takes {100 * _best_cache(like).time:.0f} % of the time (test model, {like})."
-    elif cache in configs:
-        said += f" DeepCache was measured with {like}, not with {last.sampler}."
-    return Quick(selection_of(configs), said)
-
-
-def _forecast_for(last: UpcomingPass) -> StepForecast | None:
-    """Step forecast as it pays with a pass's sampler and steps, None where it does not."""
-    best = _best_plan(last.sampler)
-    if best is None or last.steps < _STEPS_MEASURED:
-        return None
-    return StepForecast(**knobs_in_line("step_forecast", best.setting))
-
-
-def _best_plan(sampler: str) -> Speed | None:
-    """The speed that changes pictures least, among those that pay with the sampler and save enough."""
-    return _best("step_forecast", sampler)
-
-
-def _cache_for(last: UpcomingPass) -> tuple[DeepCache | None, str]:
-    """DeepCache as it pays with a pass's sampler and steps, None where it does not; and the measured sampler it is like."""
-    like = _LIKE.get(last.sampler, last.sampler)
-    best = _best_cache(like)
-    if best is None or last.steps < _STEPS_MEASURED:
-        return None, like if best else ""
-    return DeepCache(**knobs_in_line("deep_cache", best.setting)), like
-
-
-def _best_cache(sampler: str) -> Speed | None:
-    """The setting that changes pictures least, among those that pay with the sampler and save enough."""
-    return _best("deep_cache", sampler)
-
-
-def _best(method: str, sampler: str) -> Speed | None:
-    found = [one for one in measured().get(method, ()) if isinstance(one, Speed)]
-    paying = [one for one in found if sampler in one.pays_with and one.time <= _MOST_TIME]
-    return min(paying, key=lambda one: one.distance, default=None)
-
-
-def _coarser_keys(upcoming: UpcomingPicture) -> list[Config]:
-    """Token downsampling in the passes that are large enough, by as much as they are larger, as its paper does."""
-    if upcoming.unet is None or upcoming.last.target.scale < _LARGE:
-        return []
-    large = {one.name for one in upcoming.passes if one.target.scale >= _LARGE}
-    first = "first" in large or upcoming.last.name != "hires"
-    return [TokenDownsampling(factor=min(round(2 * upcoming.last.target.scale) / 2, 4.0), first_pass=first)]
-
-
-def _why_not_faster(last: UpcomingPass, like: str) -> str:
-    steps = f"{last.steps} step{'s' * (last.steps != 1)}"
-    if like and last.steps < _STEPS_MEASURED:
-        return f"At {steps} there is too little to reuse from one step to the next; nothing was set."
-    return f"At {steps} with {last.sampler}, fewer steps are the better way to save time; nothing was set."
 
 
 def _larger(upcoming: UpcomingPicture) -> Quick:
@@ -185,10 +96,6 @@ def _set(configs: Iterable[Config]) -> str:
 
 
 def _in_words(config: Config) -> str:
-    if isinstance(config, DeepCache):
-        return f"DeepCache, every {_ORDINALS.get(config.interval, f'{config.interval}th')} step in full"
-    if isinstance(config, TokenDownsampling):
-        return "Token downsampling"
     if isinstance(config, CDTuner):
         return f"CD-Tuner with Detail 2 at {config.detail2:g}"
     return f"{config.short} {config.details()}".removesuffix(" auto").removesuffix(" v2").removesuffix(" at CFG 1")

@@ -13,7 +13,7 @@ from ..core.config import Config, knobs
 from ..core.knobs import ConfigError, shortened
 from ..core.registry import METHODS, method_of
 
-Selection = dict[str, dict[str, Any]]
+Selection = dict[str, Any]
 
 INFOTEXT_PREFIX = "UNet Mod "
 INFOTEXT_NOTE = INFOTEXT_PREFIX + "note"

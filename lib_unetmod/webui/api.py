@@ -14,6 +14,7 @@ from typing import Any
 from ..core.knobs import shortened
 from ..core.registry import METHODS
 from ..settings.selection import Selection
+from ..settings.speed_target import SPEED
 from . import controls
 from .settings import Defaults
 
@@ -52,13 +53,15 @@ def read(args: Sequence[Any], defaults: Defaults) -> Choice:
 def with_axes(choice: Choice, axes: Mapping[str, Any]) -> Choice:
     """The choice of one cell of an X/Y/Z plot: `axes` maps the names of controls to the cell's values.
 
-    An axis on a knob puts its method on, and the switch, unless other axes say that these are off.
+    An axis on a knob puts its method on, and any axis the switch, unless other axes say that these are off.
     """
     if not axes:
         return choice
     on = _truth(axes.get(controls.SWITCH, True))
     ticked = choice.on or controls.SWITCH in axes
     selection = _with_knobs(choice.selection, Defaults()) if ticked else {}
+    if SPEED in axes:
+        selection[SPEED] = axes[SPEED]
     for name, value in axes.items():
         method, _, knob = name.partition(".")
         knobs = selection.setdefault(method, dict(choice.spare.get(method, {}))) if knob else None

@@ -1,8 +1,8 @@
-"""A method's chip in the closed panel: what it will do to the next picture, or that it will do nothing, and why."""
+"""The chips in the closed panel: what the speed and each method will do to the next picture, or why they will do nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from html import escape
 from typing import Any
 
@@ -10,6 +10,7 @@ from ..core.config import Config, knobs
 from ..core.knobs import ConfigError
 from ..core.registry import Method
 from ..core.upcoming_picture import UpcomingPicture
+from ..settings import speed_target
 from .upcoming_picture import PictureControls
 
 
@@ -43,6 +44,32 @@ def summary_chip(method: Method, values: list[Any], picture: UpcomingPicture | N
         return _chip_of(config, picture)
     except ConfigError as error:
         return f"<span class='unetmod-wrong'>{escape(str(error))}</span>"
+
+
+def summarise_speed(names: Sequence[str], picture: PictureControls | None = None) -> Callable[..., Any]:
+    """The event function that writes the speed's chip from its value, the ticks of the methods `names`, and the page."""
+
+    async def write(word: Any, *values: Any) -> str:
+        ticked = [name for name, value in zip(names, values, strict=False) if value]
+        return speed_chip(word, ticked, upcoming(picture, values[len(names) :]))
+
+    return write
+
+
+def speed_chip(word: Any, ticked: Collection[str], picture: UpcomingPicture | None = None) -> str:
+    """What the speed will do beside the methods that are ticked; nothing where it is off."""
+    try:
+        word = speed_target.KNOB.parse(word)
+    except ConfigError as error:
+        return f"<span class='unetmod-wrong'>{escape(str(error))}</span>"
+    if word == speed_target.OFF:
+        return ""
+    title = speed_target.KNOB.label
+    if picture is None:
+        return f"<span>{title} {escape(word)}</span>"
+    found = speed_target.fitted(word, ticked, picture)
+    idle = f" class='unetmod-idle' title='{escape(found.sentence)}'" if found.sentence else ""
+    return f"<span{idle}>{title} {escape(found.words)}</span>"
 
 
 def _chip_of(config: Config, picture: UpcomingPicture | None) -> str:

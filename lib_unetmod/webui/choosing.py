@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 
 from ..settings.selection import Selection
+from ..settings.speed_target import OFF, SPEED
 from . import controls
 
 #: What an event function answers: the new value of each control that changes.
@@ -15,7 +16,7 @@ Updates = dict[gr.components.Component, Any]
 
 
 def chosen(panel: Mapping[str, gr.components.Component], selection: Selection) -> Updates:
-    """The switch on, the selection's methods ticked and set; other methods are unticked, and keep their knobs.
+    """The switch on, the selection's methods ticked and set, and its speed. Others are unticked, and keep their knobs.
 
     `panel` are the panel's controls by their names.
     """
@@ -25,5 +26,6 @@ def chosen(panel: Mapping[str, gr.components.Component], selection: Selection) -
 
 
 def cleared(panel: Mapping[str, gr.components.Component]) -> Updates:
-    """The switch off and every method unticked; all knobs stay."""
-    return {control: False for name, control in panel.items() if "." not in name}
+    """The switch off, every method unticked and no speed; all knobs stay."""
+    off = {control: False for name, control in panel.items() if "." not in name}
+    return {**off, panel[SPEED]: OFF}

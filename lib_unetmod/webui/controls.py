@@ -1,6 +1,7 @@
 """From declared knobs to plain gradio components, and from the components' values to a selection and back.
 
-The order of the values is the order of the script's arguments: the switch, then for every method its toggle and its knobs.
+The order of the values is the order of the script's arguments: the switch, then for every method its toggle and its knobs,
+and the speed.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import gradio as gr
 from ..core.config import SHARED_KNOBS, knobs
 from ..core.knobs import ConfigError, Knob
 from ..core.registry import METHODS, Method
+from ..settings import speed_target
 from ..settings.selection import Selection
+from ..settings.speed_target import SPEED
 
 SWITCH = "switch"
 #: The groups in the panel's order, by the word under which users look for them.
@@ -59,12 +62,14 @@ def rarely_used(knob: Knob) -> int:
     return 2 if knob.name in SHARED_KNOBS else int(knob.rarely)
 
 
-def arguments() -> Iterator[tuple[str, Method, Knob | None]]:
+def arguments() -> Iterator[tuple[str, Method | None, Knob | None]]:
     """Every argument after the switch: its name, its method, and its knob or, for the method's toggle, None.
+
+    The speed is no method's.
 
     Their order is that of a request's list, on which scripts rely: as in arguments.txt, to whose end new ones are written.
     """
-    known: dict[str, tuple[str, Method, Knob | None]] = {}
+    known: dict[str, tuple[str, Method | None, Knob | None]] = {SPEED: (SPEED, None, speed_target.KNOB)}
     for method in sorted(METHODS.values(), key=lambda m: (_group_place(m), m.at, m.name)):
         known[method.name] = (method.name, method, None)
         known |= {
@@ -115,6 +120,14 @@ def knob_control(method: Method, knob: Knob, value: Any, elem_id: str) -> gr.com
     return gr.Textbox(lines=1, max_lines=1, **common)
 
 
+def speed_control(value: str, elem_id: str) -> gr.components.Component:
+    """The row of speeds; it is rendered later."""
+    knob = speed_target.KNOB
+    return gr.Radio(
+        list(knob.choices), value=value, label=knob.label, elem_id=elem_id, elem_classes=["unetmod-speed"], render=False
+    )
+
+
 def shown(knob: Knob, value: Any) -> Any:
     """A knob's value as its control holds it: names become a line of words. What cannot be read becomes the default."""
     try:
@@ -128,6 +141,9 @@ def values_of(on: bool, selection: Selection) -> list[Any]:
     """The controls' values that show a selection. Methods and knobs that do not exist are passed over."""
     values: list[Any] = [_ticked(on)]
     for _, method, knob in arguments():
+        if method is None:
+            values.append(shown(knob, _speed_of(selection)))
+            continue
         chosen = _chosen(selection, method)
         if knob is None:
             values.append(chosen is not None)
@@ -147,6 +163,10 @@ def selection_of_values(values: Any, defaults: Selection | None = None) -> tuple
     selection: Selection = {}
     for position, (_, method, knob) in enumerate(arguments()):
         value = rest[position] if position < len(rest) else None
+        if method is None:
+            value = _speed_of(defaults) if value is None else value
+            _set_if_changed(selection, knob, value)
+            continue
         chosen = _chosen(defaults, method)
         if knob is None:
             if chosen is not None if value is None else _ticked(value):
@@ -166,6 +186,10 @@ def _set_if_changed(chosen: dict[str, Any], knob: Knob, value: Any) -> None:
         return
     if parsed != knob.default:
         chosen[knob.name] = list(parsed) if knob.type is tuple else parsed
+
+
+def _speed_of(selection: Any) -> Any:
+    return selection.get(SPEED) if isinstance(selection, Mapping) else None
 
 
 def _chosen(selection: Any, method: Method) -> Mapping[str, Any] | None:

@@ -19,6 +19,7 @@ from typing import Any
 from ..core.config import Config
 from ..core.registry import METHODS, Method
 from ..settings.selection import INFOTEXT_NOTE, INFOTEXT_PREFIX, from_infotext, to_infotext
+from ..settings.speed_target import OFF, SPEED
 from . import controls, host
 
 _LONGEST = 60
@@ -88,7 +89,8 @@ class Restore:
     """Reads one control's value from a picture's parameters; None leaves the control as it is.
 
     A picture's text sets exactly what it had: the switch and every tick as in the text, all off for one without entries of
-    ours; of ticked methods every knob, those that are not named at the method's own default; others keep their knobs.
+    ours; of ticked methods every knob, those that are not named at the method's own default; others keep their knobs. The
+    speed is off: the methods that it chose stand in the text themselves.
 
     Two of the same name are equal, by which the WebUI matches the controls of one tab with those of the other when it
     sends a picture's settings across.
@@ -105,6 +107,8 @@ class Restore:
             return bool(selection)
         if self.name in METHODS:
             return self.name in selection
+        if self.name == SPEED:
+            return OFF
         return self._knob(selection)
 
     def _knob(self, selection: Mapping[str, Any]) -> Any:

@@ -19,8 +19,9 @@ from ..core.registry import Method
 from ..settings.measured import Verdict, measured, verdict
 from ..settings.presets import Presets
 from ..settings.selection import Selection
+from ..settings.speed_target import ITS_METHODS, OFF, SPEED
 from . import controls, counting
-from .chip import summarise, summary_chip, upcoming
+from .chip import speed_chip, summarise, summarise_speed, summary_chip, upcoming
 from .defaults_row import DefaultsRow
 from .preset_row import PresetRow
 from .quick_row import QuickRow
@@ -56,7 +57,9 @@ class Panel:
         self._values = dict(zip(self._all_names(), controls.values_of(False, defaults or {}), strict=True))
         self._by_name = {controls.SWITCH: self._checkbox(controls.SWITCH, TITLE, "unetmod-switch")}
         for name, method, knob in controls.arguments():
-            if knob is None:
+            if method is None:
+                control = controls.speed_control(self._values[name], elem_id(name))
+            elif knob is None:
                 control = self._checkbox(name, method.title, "unetmod-toggle")
             else:
                 control = controls.knob_control(method, knob, self._values[name], elem_id(name))
@@ -67,9 +70,8 @@ class Panel:
         self._defaults_row = defaults_row
         self._docs_link = docs_link or (lambda page: None)
         self._off = gr.HTML(elem_classes=["unetmod-chip"], render=False)
-        self._chips = {
-            method.name: gr.HTML(elem_classes=["unetmod-chip"], render=False) for method in controls.ordered_methods()
-        }
+        of_chips = [SPEED, *(method.name for method in controls.ordered_methods())]
+        self._chips = {name: gr.HTML(elem_classes=["unetmod-chip"], render=False) for name in of_chips}
 
     @property
     def switch(self) -> gr.Checkbox:
@@ -83,7 +85,7 @@ class Panel:
 
     @property
     def names(self) -> list[str]:
-        """The names of `components`: "switch", then for each method its name and `method.knob`."""
+        """The names of `components`: "switch", for each method its name and `method.knob`, and "speed"."""
         return list(self._by_name)
 
     def component(self, name: str) -> gr.components.Component:
@@ -104,7 +106,7 @@ class Panel:
             with gr.Accordion(
                 METHODS_TITLE, open=False, elem_id=self._elem_id("accordion"), elem_classes=["unetmod-accordion"]
             ) as accordion:
-                self._quick.render()
+                self._quick.render(self._by_name[SPEED])
                 if self._presets:
                     self._presets.render()
                 for group in dict.fromkeys(method.group for method in controls.ordered_methods()):
@@ -139,6 +141,7 @@ class Panel:
         if self._defaults_row:
             self._defaults_row.wire(self._by_name)
         self._wire_counting()
+        self._wire_speed(picture)
         for method in controls.ordered_methods():
             toggle, *_ = own = self._controls_of(method)
             inputs = [*own, *of_page]
@@ -174,7 +177,9 @@ class Panel:
         async def summarise_all(*values: Any) -> dict[gr.HTML, str]:
             shown = dict(zip(self._by_name.values(), values, strict=False))
             drawn = upcoming(picture, values[len(shown) :])
-            return {
+            ticked = [name for name in ITS_METHODS if shown[self._by_name[name]]]
+            speed = {self._chips[SPEED]: speed_chip(shown[self._by_name[SPEED]], ticked, drawn)}
+            return speed | {
                 self._chips[method.name]: summary_chip(
                     method, [shown[control] for control in self._controls_of(method)], drawn
                 )
@@ -183,12 +188,22 @@ class Panel:
 
         return summarise_all
 
+    def _wire_speed(self, picture: PictureControls | None) -> None:
+        speed = self._by_name[SPEED]
+        chosen_turns_on = {controls.JS: f"(speed, on) => speed !== '{OFF}' || on"}
+        speed.input(None, [speed, self.switch], [self.switch], **chosen_turns_on)
+        deciding = [speed, *(self._by_name[name] for name in ITS_METHODS)]
+        inputs = [*deciding, *(picture.controls if picture else ())]
+        latest = {controls.JS: _latest_only(self._elem_id(SPEED), len(inputs))}
+        for control in deciding:
+            control.change(summarise_speed(ITS_METHODS, picture), inputs, [self._chips[SPEED]], **latest, **controls.QUIET)
+
     def _wire_counting(self) -> None:
         """What counts now is decided in the page alone, when it opens and at each change, from wherever it comes."""
         of_each = {
             name: found
             for name, method, knob in controls.arguments()
-            if knob is not None and (found := counting.effects(method, knob, self._elem_id))
+            if method is not None and knob is not None and (found := counting.effects(method, knob, self._elem_id))
         }
         deciding = [self._by_name[name] for name in of_each]
         Context.root_block.load(None, deciding, None, **{controls.JS: counting.script(list(of_each.values()))})

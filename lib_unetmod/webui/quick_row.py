@@ -1,6 +1,6 @@
-"""The accordion's first row: Faster, Larger and More detail, each one press, and a line that says what it did.
+"""The accordion's first row: Speed, then Larger and More detail, each one press, and a line that says what it did.
 
-Its controls are no arguments of the script and are kept out of ui-config.json.
+Its controls but the speed are no arguments of the script and are kept out of ui-config.json.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import gradio as gr
 
 from ..settings.quick import GOALS, quick
+from ..settings.speed_target import SPEED
 from . import controls
 from .choosing import Updates, chosen, cleared
 from .upcoming_picture import Loaded, PictureControls, picture_of
@@ -25,9 +26,10 @@ class QuickRow:
         self._elem_id = elem_id
         self._buttons: dict[str, gr.Button] = {}
 
-    def render(self) -> None:
-        """Put the row here."""
+    def render(self, speed: gr.components.Component) -> None:
+        """Put the row here, with the speed as its first."""
         with gr.Row(elem_classes=["unetmod-quick"]):
+            speed.render()
             self._buttons = {goal: self._button(goal, word) for goal, word in GOALS.items()}
             self._clear = self._button("clear", "Clear", "unetmod-quick-clear")
             self._said = gr.HTML(elem_id=self._elem_id("quick_said"), elem_classes=["unetmod-quick-said"])
@@ -43,7 +45,10 @@ class QuickRow:
             upcoming = picture.read(*values) if picture and values else None
             made = quick(goal, upcoming or picture_of("txt2img", {}, Loaded()))
             said = {self._said: f"<span>{escape(made.sentence)}</span>"}
-            return {**chosen(panel, made.selection), **said} if made.selection else said
+            if not made.selection:
+                return said
+            kept = panel[SPEED]  # a size or detail goes with any speed
+            return {control: value for control, value in chosen(panel, made.selection).items() if control is not kept} | said
 
         for goal, button in self._buttons.items():
             button.click(partial(press, goal), of_page, outputs, **controls.QUIET)

@@ -20,8 +20,8 @@ from ..core.patching import what_is_on
 from ..core.registry import method_of
 from ..core.run import Run, modified
 from ..core.unet_map import UnsupportedUNet
-from ..settings.selection import configs_of
-from . import host, host_evaluations, host_rivals, infotext, settings
+from ..settings.speed_target import settled
+from . import host, host_evaluations, host_picture, host_rivals, infotext, settings
 from .api import Choice
 from .times import Times, is_last_batch
 
@@ -86,7 +86,7 @@ def prepare(p: Any, choice: Choice) -> None:
     """For `process`: settle what this generation asks for, and write it where infotext is taken from."""
     _drop_stale_shadow(p)
     infotext.begin(p)
-    configs, problems = configs_of(choice.selection) if choice.on else ([], [])
+    configs, problems = settled(choice.selection, lambda: host_picture.upcoming(p)) if choice.on else ([], [])
     plan = Plan([config for config in configs if not config.neutral])
     plan.note(p, [*choice.problems, *problems])
     infotext.write(p, plan.configs, plan.notes)

@@ -1,8 +1,8 @@
 """The WebUI's Settings: for each method a section that says how it starts, on the page and for the API.
 
-A section holds whether the method is ticked and its knobs, with the panel's own labels; a further one says how much memory
-methods may take. What stands there is read anew when a page opens and for every request. The accordion's buttons write the
-methods' options: "Make these my defaults" and "Reset".
+A section holds whether the method is ticked and its knobs, with the panel's own labels. The first one is the speed; two
+further ones say how much memory methods may take, and whether times are shown. What stands there is read anew when a page
+opens and for every request. The accordion's buttons write the methods' options: "Make these my defaults" and "Reset".
 
 UNet Mod 0.1.0 kept one line of text a method, "on" or "off; interval=2", under the key that holds the tick now. Such a line
 is taken over once.
@@ -22,6 +22,7 @@ from modules import shared
 from ..core.config import knobs
 from ..core.knobs import ConfigError, Knob, can_be_written, shortened
 from ..core.registry import METHODS, Method
+from ..settings import speed_target
 from ..settings.selection import Selection, config_of, knobs_in_line, selection_of
 from . import controls, host
 
@@ -35,6 +36,7 @@ _FROZEN = "Not saved, because this WebUI lets nobody change these settings: {}."
 _RARELY = "Rarely changed"
 NOTHING_TICKED = "Saved: UNet Mod starts with nothing ticked."
 RESET = "Reset: UNet Mod starts with nothing ticked and every value as it came."
+_SPEED_KEY = "unetmod_speed"
 _MEMORY_KEY = "unetmod_memory"
 _MEMORY = Knob(
     "Memory limit (MB)",
@@ -59,20 +61,23 @@ _EXPLANATION = (
 
 @dataclass(frozen=True)
 class Defaults:
-    """What Settings say: which methods are ticked, and the knobs of those that are ticked or changed.
+    """What Settings say: the speed, which methods are ticked, and the knobs of those that are ticked or changed.
 
     `problems` has a sentence for each value that cannot be read; the method's own default stands in for it.
     """
 
     knobs: Selection = field(default_factory=dict)
     ticked: frozenset[str] = frozenset()
+    speed: str = speed_target.OFF
     problems: tuple[str, ...] = ()
 
     def starting_values(self) -> list[Any]:
         """The values with which the panel's controls start, in the order of the arguments; the switch is off."""
         values: list[Any] = [False]
         for _, method, knob in controls.arguments():
-            if knob is None:
+            if method is None:
+                values.append(self.speed)
+            elif knob is None:
                 values.append(method.name in self.ticked)
             else:
                 values.append(controls.shown(knob, self.knobs.get(method.name, {}).get(knob.name, knob.default)))
@@ -91,6 +96,8 @@ def add_options() -> None:
     _take_over_lines()
     for problem in _put_right():
         host.say(problem)
+    speed = speed_target.KNOB
+    _add(_SPEED_KEY, speed.label, _SPEED_KEY, _option(speed, speed.label))
     for method in controls.ordered_methods():
         for key, option in _section(method):
             _add(_key(method), method.title, key, option)
@@ -122,8 +129,13 @@ def read() -> Defaults:
             changed = {}
         if changed or method.name in ticked:
             chosen[method.name] = changed
+    try:
+        speed = _value(_SPEED_KEY, speed_target.KNOB)
+    except ConfigError as error:
+        speed = speed_target.OFF
+        problems.append(f"Settings: {error} It is off.")
     problems.extend(_memory_problems())
-    return Defaults(chosen, frozenset(ticked), tuple(problems))
+    return Defaults(chosen, frozenset(ticked), speed, tuple(problems))
 
 
 def keep_bytes() -> int | None:
@@ -153,14 +165,17 @@ def save(values: Sequence[Any]) -> str:
     """
     new: dict[str, Any] = {}
     for (_, method, knob), value in zip(controls.arguments(), values[1:], strict=True):
-        if knob is None:
+        if method is None:
+            new[_SPEED_KEY] = knob.parse(value)
+        elif knob is None:
             new[_key(method)] = controls.TICK.parse(value)
         else:
             new[_key(method, knob)] = controls.shown(knob, _parsed(method, knob, value))
     for method in METHODS.values():
         config_of(method.name, {knob.name: new[_key(method, knob)] for knob in knobs(method.config)})
     _store(new)
-    titles = [method.title for method in controls.ordered_methods() if new[_key(method)]]
+    titles = [f"Speed {new[_SPEED_KEY]}"] if new[_SPEED_KEY] != speed_target.OFF else []
+    titles += [method.title for method in controls.ordered_methods() if new[_key(method)]]
     return f"Saved: UNet Mod starts with {_joined(titles)}." if titles else NOTHING_TICKED
 
 
@@ -170,14 +185,14 @@ def reset() -> str:
     Raises:
         ConfigError: where settings cannot be changed.
     """
-    _store({key: _default(knob) for method in METHODS.values() for key, knob in _options(method)})
+    _store({key: _default(knob) for key, knob in _all_options()})
     return RESET
 
 
 def on_page() -> dict[gr.components.Component, Any]:
     """The Settings page's components of ours with the values that they are to show; empty before the page is made."""
     shown = getattr(shared, "settings_components", None) or {}
-    ours = [key for method in METHODS.values() for key, _ in _options(method) if key in shown]
+    ours = [key for key, _ in _all_options() if key in shown]
     return {shown[key]: shared.opts.data[key] for key in ours}
 
 
@@ -221,6 +236,13 @@ def _add(section: str, title: str, key: str, option: Any) -> None:
     option.section = (section, title if categories is not None else f"{_CATEGORY[1]}: {title}")
     option.category_id = _CATEGORY[0]
     shared.opts.add_option(key, option)
+
+
+def _all_options() -> Iterator[tuple[str, Knob]]:
+    """The keys of everything that the panel starts with."""
+    yield _SPEED_KEY, speed_target.KNOB
+    for method in METHODS.values():
+        yield from _options(method)
 
 
 def _options(method: Method) -> Iterator[tuple[str, Knob]]:
@@ -276,6 +298,11 @@ def _put_right() -> Iterator[str]:
             except ConfigError as error:
                 shared.opts.data[key] = _default(knob)
                 yield f"Settings, {method.title}: {error} The method's own default is used."
+    try:
+        _value(_SPEED_KEY, speed_target.KNOB)
+    except ConfigError as error:
+        shared.opts.data[_SPEED_KEY] = speed_target.OFF
+        yield f"Settings: {error} It is off."
     for problem in _memory_problems():
         shared.opts.data[_MEMORY_KEY] = _MEMORY.default
         yield problem

@@ -1,4 +1,4 @@
-"""X/Y/Z axes, named and ordered as the panel is: one for the switch, then for each method one for its tick and its knobs.
+"""X/Y/Z axes, named and ordered as the panel is: the switch, the speed, then for each method its tick and its knobs.
 
 A cell's values are kept on its own copy of `p`. The plot is a script of the WebUI's that offers no way to join; we look
 for it among the loaded scripts and go without where it is not as expected.
@@ -14,6 +14,7 @@ from typing import Any
 from modules import scripts
 
 from ..core.knobs import Knob
+from ..settings import speed_target
 from . import controls, host
 from .panel import TITLE
 
@@ -42,6 +43,7 @@ def axes_of(p: Any) -> Mapping[str, Any]:
 
 def _axes(option: Callable[..., Any]) -> Iterator[Any]:
     yield _toggle_axis(option, controls.SWITCH, "On/off")
+    yield _knob_axis(option, speed_target.SPEED, speed_target.KNOB.label, speed_target.KNOB)
     for method in controls.ordered_methods():
         yield _toggle_axis(option, method.name, method.title)
         for knob in controls.knobs_as_shown(method):

@@ -9,16 +9,11 @@ import pytest
 import torch
 import webui_stubs
 from unets import fresh
-from webui_stubs import P
+from webui_stubs import P, WithSampler, once, sampler_of, sigmas
 
 from lib_unetmod.settings.selection import from_infotext
 from lib_unetmod.webui import host, sampling
 from lib_unetmod.webui.host_evaluations import announce, evaluations_of
-
-
-def sigmas(steps, last=0.0):
-    return torch.tensor([*range(steps, 0, -1), last], dtype=torch.float32)
-
 
 #: Six steps of each.
 COUNTED = {
@@ -50,10 +45,6 @@ def test_by_a_number_of_its_own_and_where_nobody_knows():
     assert evaluations_of("New", {}) is None
 
 
-def sampler_of(function, name="Euler"):
-    return SimpleNamespace(func=function, config=SimpleNamespace(name=name, options={}))
-
-
 @pytest.mark.parametrize("by_name", (True, False))
 def test_the_samplers_function_is_shadowed_for_one_call(by_name):
     def sample_euler(model, x, sigmas, extra_args=None, s_churn=0.0):
@@ -80,21 +71,6 @@ def test_what_has_no_function_is_left_alone():
         announce(sampler, pytest.fail)
 
 
-class WithSampler(P):
-    """As `P`, but its sampler's function is what calls the U-Net."""
-
-    def sample(self):
-        results = []
-
-        def sample_euler(model, x, sigmas):
-            results.extend(P.sample(self))
-
-        self.sampler = sampler_of(sample_euler)
-        sampling.begin_pass(self)
-        self.sampler.func(None, None, sigmas=sigmas(self.steps))
-        return results
-
-
 def test_the_run_knows_how_many_come(monkeypatch):
     webui_stubs.reset()
     counts = []
@@ -116,12 +92,6 @@ def test_a_picture_keeps_the_plan_that_it_followed_and_repeats_it(monkeypatch):
     again = WithSampler([fresh("sd1")], steps=4)
     webui_stubs.generate(again, from_infotext(p.extra_generation_params)[0])
     assert again.extra_generation_params["UNet Mod step forecast"] == "plan=FPFP"
-
-
-def once(begin_pass):
-    """`P.sample` says once more that its pass begins, which the WebUI does not do inside a sampler."""
-    begun = []
-    return lambda p: None if begun else (begun.append(1), begin_pass(p))[1]
 
 
 def test_sampler_and_schedule_by_the_names_of_the_page():

@@ -12,8 +12,9 @@ import pytest
 import webui_stubs
 from webui_stubs import SKIP, shared
 
-from lib_unetmod import METHODS, ConfigError
+from lib_unetmod import ConfigError
 from lib_unetmod.core.config import SHARED_KNOBS, knobs
+from lib_unetmod.settings.speed_target import KNOB
 from lib_unetmod.webui import api, controls, settings
 
 SKIP_TICK = "unetmod_skip_blocks"
@@ -50,6 +51,8 @@ def sections() -> dict[str, list[tuple[str, Any]]]:
 
 def test_each_method_has_a_section_with_real_components():
     found = sections()
+    ((key, speed),) = found.pop("UNet Mod: Speed")
+    assert (key, speed.default, speed.component_args["choices"]) == ("unetmod_speed", "off", list(KNOB.choices))
     assert list(found) == [f"UNet Mod: {method.title}" for method in controls.ordered_methods()]
     assert len({option.section for held in found.values() for _, option in held}) == len(found)
     for method, held in zip(controls.ordered_methods(), found.values(), strict=True):
@@ -100,9 +103,25 @@ def test_the_buttons_leave_the_memory_limit_alone():
     assert settings.keep_bytes() == 512_000_000
 
 
+def test_the_speed_starts_as_settings_say_and_is_kept_and_reset():
+    settings.add_options()
+    assert settings.save(panel_values(speed="2x")) == "Saved: UNet Mod starts with Speed 2x."
+    defaults = settings.read()
+    assert defaults.speed == "2x" and defaults.starting_values()[-1] == "2x"
+    assert api.read([True], defaults).selection == {"speed": "2x"} == api.read([True, *[None] * 500], defaults).selection
+    settings.reset()
+    assert settings.read().speed == "off" == settings.read().starting_values()[-1]
+    shared.opts.data["unetmod_speed"] = "9x"
+    assert settings.read().problems == (
+        "Settings: unetmod_speed is '9x'; it takes off or 1.3x or 1.5x or 2x or 2.5x or 3x. It is off.",
+    )
+    settings.add_options()
+    assert shared.opts.data["unetmod_speed"] == "off" and settings.read().problems == ()
+
+
 def test_what_is_rarely_turned_stands_apart():
-    for method, held in zip(controls.ordered_methods(), sections().values(), strict=True):
-        keys = [key for key, _ in held]
+    for method in controls.ordered_methods():
+        keys = [key for key, _ in sections()[f"UNet Mod: {method.title}"]]
         heading = keys.index(f"unetmod_{method.name}-rarely")
         rare = {f"unetmod_{method.name}_{knob.name}" for knob in knobs(method.config) if knob.rarely}
         shared_by_all = [f"unetmod_{method.name}_{name}" for name in SHARED_KNOBS]
@@ -113,13 +132,13 @@ def test_what_is_rarely_turned_stands_apart():
 def test_where_the_webui_has_categories_they_stand_under_one(monkeypatch):
     registered: list[tuple[str, str]] = []
     monkeypatch.setattr(settings, "categories", SimpleNamespace(register_category=lambda *names: registered.append(names)))
-    assert list(sections()) == [method.title for method in controls.ordered_methods()]
+    assert list(sections()) == ["Speed", *(method.title for method in controls.ordered_methods())]
     assert registered == [("unetmod", "UNet Mod")]
     assert {option.category_id for option in shared.opts.options.values()} == {"unetmod"}
 
 
 def test_keys_are_unique():
-    keys = [key for method in METHODS.values() for key, _ in settings._options(method)]
+    keys = [key for key, _ in settings._all_options()]
     assert len(set(keys)) == len(keys) == sum(1 for _ in controls.arguments())
 
 

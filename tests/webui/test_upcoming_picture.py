@@ -11,7 +11,7 @@ import unets
 from lib_unetmod import DeepShrink, inspect_unet
 from lib_unetmod.core.target import Target
 from lib_unetmod.core.upcoming_picture import UpcomingPicture
-from lib_unetmod.settings.quick import quick
+from lib_unetmod.settings.speed_target import fitted
 from lib_unetmod.webui.upcoming_picture import Loaded, hires_size, ids_of, picture_of
 
 
@@ -64,8 +64,8 @@ def test_what_was_measured_with_a_sampler_counts_for_its_older_name_too() -> Non
     """Forge Classic writes the schedule type behind the sampler."""
     today = picture_of("txt2img", {"sampler": "DPM++ 2M", "schedule": "Karras"}, sd1())
     older = picture_of("txt2img", {"sampler": "DPM++ 2M Karras"}, sd1())
-    assert older.passes == today.passes
-    assert "step_forecast" in quick("faster", older).selection
+    assert older.passes == today.passes and older.last.schedule == "karras"
+    assert fitted("2x", (), older) == fitted("2x", (), today)
 
 
 def test_size_of_hires_fix() -> None:

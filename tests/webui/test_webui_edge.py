@@ -103,8 +103,8 @@ def test_axes_join_the_plot_once(plot):
 
 def test_axes_are_grouped_and_named_as_the_panel_is(plot):
     labels = [option.label for option in plot.axis_options]
-    assert labels[0] == "[UNet Mod] On/off"
-    groups = [label for label in labels[1:] if ": " not in label]
+    assert labels[:2] == ["[UNet Mod] On/off", "[UNet Mod] Speed"]
+    groups = [label for label in labels[2:] if ": " not in label]
     assert groups == [f"[UNet Mod] {method.title}" for method in controls.ordered_methods()]
     for method in controls.ordered_methods():
         begin = labels.index(f"[UNet Mod] {method.title}")
