@@ -178,11 +178,13 @@ def test_the_python_example_runs() -> None:
 def test_every_selection_in_the_examples_can_be_read(path: Path) -> None:
     import json
 
-    from lib_unetmod.settings.selection import configs_of
+    from lib_unetmod.settings.speed_target import settled
+    from lib_unetmod.webui.upcoming_picture import Loaded, picture_of
 
+    usual = picture_of("txt2img", {}, Loaded())
     examples = re.findall(r"```json\n(.*?)```", path.read_text(encoding="utf-8"), re.S)
     assert examples
     for example in map(json.loads, examples):
         selection = example.get("methods") or example["alwayson_scripts"]["unet mod"]["args"][0]
-        configs, problems = configs_of(selection)
+        configs, problems = settled(selection, lambda: usual)
         assert len(configs) == len(selection) and not problems
