@@ -80,14 +80,15 @@ def measure_cell(
     """By setting: time over plain, each prompt's distance to the plain picture, the mean distance to the converged one.
 
     What is in `done` is kept as it is; of the rest only settings with one of `words` in their names are run, if there are
-    any.
+    any; a word that is a whole name means that one.
     """
     plain_ways = {name_of_plain(round(cell.steps * share)): (round(cell.steps * share), ()) for share in FEWER}
     wanted = {**plain_ways, **{name: (cell.steps, configs) for name, configs in settings().items()}}
     ways = {
         name: way
         for name, way in wanted.items()
-        if name not in done and (not words or name in plain_ways or any(word in name for word in words))
+        if name not in done
+        and (not words or name in plain_ways or any(word == name if word in wanted else word in name for word in words))
     }
     seconds, beside = dict.fromkeys(ways, 0.0), dict.fromkeys(ways, 0.0)
     distances: dict[str, list[float]] = {name: [] for name in ways}

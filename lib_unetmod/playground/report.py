@@ -32,12 +32,14 @@ def settings_line(settings: Settings) -> str:
 def times_line(picture: Picture) -> str:
     """`20 steps of 41.2 ms, 950 ms in total: text encoder 9 ms, U-Net 824 ms, VAE 98 ms, the rest 19 ms`
 
-    What was kept between steps follows, where something was: `; kept between steps: 3.1 MB`.
+    What was kept between steps follows, where something was: `; kept between steps: 3.1 MB`; and where not all were run,
+    how many: `20 steps (10 run)`.
     """
+    ran = f" ({picture.evaluations - picture.predicted} run)" if picture.predicted else ""
     parts = ", ".join(f"{name} {_ms(getattr(picture.timings, part))}" for part, name in PARTS)
     kept = f"; kept between {call(picture.settings)}s: {_megabytes(picture.kept_bytes)}" if picture.kept_bytes else ""
     return (
-        f"{_count(picture.evaluations, call(picture.settings))} of {picture.evaluation_ms:.1f} ms, "
+        f"{_count(picture.evaluations, call(picture.settings))}{ran} of {picture.evaluation_ms:.1f} ms, "
         f"{_ms(picture.timings.total)} in total: {parts}{kept}"
     )
 
@@ -56,7 +58,7 @@ def table(plain: Picture, modified: Picture | None) -> str:
     columns = [picture for _, picture in pictures]
     one = call(plain.settings)
     rows = [_row("", f"One {one}", [f"{p.evaluation_ms:.1f} ms" for p in columns], "unetmod-strong")]
-    rows.append(_row("", f"{one}s", [str(p.evaluations) for p in columns]))
+    rows.append(_row("", f"{one}s", [_calls(p) for p in columns]))
     for part, name in PARTS:
         rows.append(_row(part, name, [_ms(getattr(p.timings, part)) for p in columns]))
     rows.append(_row("", "In total", [_ms(p.timings.total) for p in columns], "unetmod-strong"))
@@ -107,6 +109,12 @@ def _row(part: str, name: str, values: list[str], css_class: str = "") -> str:
     key = f"<i class='unetmod-{part}'></i>" if part else ""
     cells = "".join(f"<td>{value}</td>" for value in values)
     return f"<tr class='{css_class}'><th scope='row'>{key}{escape(name[0].upper() + name[1:])}</th>{cells}</tr>"
+
+
+def _calls(picture: Picture) -> str:
+    if not picture.predicted:
+        return str(picture.evaluations)
+    return f"{picture.evaluations - picture.predicted} of {picture.evaluations} run"
 
 
 def _ms(seconds: float) -> str:

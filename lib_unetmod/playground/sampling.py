@@ -48,7 +48,8 @@ class Timings:
 class Picture:
     """A drawn picture, the times it took, how many evaluations it made, notes for the user, its settings as used.
 
-    `kept_bytes` are those of the tensors that methods kept between evaluations, at their most; `plans` as `Run.plans`.
+    `kept_bytes` are those of the tensors that methods kept between evaluations, at their most. In `predicted` of the
+    evaluations no layer ran; `plans` is that of the run.
     """
 
     image: Image.Image
@@ -57,6 +58,7 @@ class Picture:
     notes: tuple[str, ...]
     settings: Settings = field(repr=False)
     kept_bytes: int = 0
+    predicted: int = 0
     plans: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -110,7 +112,16 @@ def draw(model: SmallModel, settings: Settings, configs: Iterable[Config] = (), 
                 latent = latent.nan_to_num(0.0, 0.0, 0.0)
             with watch.measure("vae"):
                 decoded = model.decode(latent.to(model.dtype))
-    return Picture(_to_image(decoded), watch.timings, evaluations, (*notes, *run.notes), settings, run.kept_bytes, run.plans)
+    return Picture(
+        _to_image(decoded),
+        watch.timings,
+        evaluations,
+        (*notes, *run.notes),
+        settings,
+        run.kept_bytes,
+        len(run.predicted),
+        run.plans,
+    )
 
 
 def upcoming(model: SmallModel, settings: Settings) -> UpcomingPicture:

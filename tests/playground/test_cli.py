@@ -41,6 +41,16 @@ def test_compare_writes_one_sheet_for_all_prompts(run, tmp_path):
     assert sizes[0][0] == sizes[1][0] >= 2 * 256 and sizes[1][1] - sizes[0][1] > 256
 
 
+def test_a_speed_is_met_and_one_that_cannot_be_is_refused(run, tmp_path):
+    arguments = ("-o", tmp_path / "owl.png", "--width", 64, "--height", 64, "--speed", 2)
+    code, out, _ = run("generate", "owl", *arguments, "--steps", 8)
+    assert code == 0 and "8 steps (4 run) of" in out
+    code, out, _ = run("compare", "owl", *arguments, "--steps", 8)
+    assert code == 0 and "modified: 8 steps (4 run) of" in out
+    code, _, err = run("generate", "owl", *arguments, "--steps", 4)
+    assert code == 2 and err == "Speed 2x cannot be reached with 4 steps: nothing is done. Take 8 steps or more.\n"
+
+
 def test_info_names_blocks_words_methods_and_knobs(run):
     code, out, _ = run("info")
     assert code == 0
@@ -57,6 +67,7 @@ def test_info_names_blocks_words_methods_and_knobs(run):
         (["--set", "skip_blocks=1"], "METHOD.KNOB=VALUE"),
         (["--set", "skip_blocks.blocks=in.99"], "in.99"),
         (["--steps", "many"], "--steps"),
+        (["--speed", "7"], "--speed: speed is '7'; it takes off or 1.3x"),
         (["--seed", "9" * 10_000], "--seed"),
         (["--seed", "-2"], "Seed is -2; it takes a whole number from -1"),
         (["--steps", "0"], "Sampling steps is 0"),

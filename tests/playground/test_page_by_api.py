@@ -82,6 +82,16 @@ def test_the_page_repeats_what_it_drew_with(page, model):
     assert Image.open(modified).convert("RGB").tobytes() == again.image.tobytes()
 
 
+def test_the_page_draws_at_a_speed_and_its_command_has_what_that_chose(page, model):
+    _, modified, results, used = from_page(page, on=True, selection={"speed": "2x"}, steps=8)
+    options = cli._parser().parse_args(shlex.split(used)[3:])
+    (forecast,) = cli._configs(options.set)
+    assert forecast.plan == "FPFPFPPF" and "4 of 8 run" in results
+    again = draw(model, cli._settings(options, options.prompt), [forecast])
+    assert Image.open(modified).convert("RGB").tobytes() == again.image.tobytes()
+    assert "cannot be reached with 1 step" in from_page(page, on=True, selection={"speed": "2x"})[2]
+
+
 def test_the_page_says_where_the_known_words_are_and_the_command_line_its_command(page, run, tmp_path):
     assert "Open the list under “The 3 words it knows”." in from_page(page, prompt="zeppelin")[2]
     _, out, _ = run("generate", "zeppelin", "-o", tmp_path / "x.png", "--steps", 1, "--width", 64, "--height", 64)

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from small_model import same, settings
 
-from lib_unetmod import GuidanceInterval, SkipBlocks, what_is_on
+from lib_unetmod import GuidanceInterval, SkipBlocks, StepForecast, what_is_on
 from lib_unetmod.core.call import Guidance
 from lib_unetmod.core.depth import Depth
 from lib_unetmod.core.patching import Edit
@@ -84,6 +84,12 @@ def test_notes_tell_of_sizes_and_unknown_words(model):
 def test_a_step_is_called_so_where_it_is_one_evaluation(model):
     assert times_line(draw(model, settings(steps=3))).startswith("3 steps of ")
     assert times_line(draw(model, settings(steps=3, sampler="heun"))).startswith("5 U-Net calls of ")
+
+
+def test_how_many_steps_were_run_is_said_where_some_were_not(model):
+    plain, half = (draw(model, settings(steps=4), configs) for configs in ((), [StepForecast(plan="FPFP")]))
+    assert times_line(half).startswith("4 steps (2 run) of ") and half.plans == {"first": "FPFP"}
+    assert "<td>4</td><td>2 of 4 run</td>" in table(plain, half)
 
 
 def test_transparent_pictures_begin_on_white(model):

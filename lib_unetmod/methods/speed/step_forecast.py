@@ -112,11 +112,10 @@ class StepForecast(Config):
         """The plan of a pass, as long as it has evaluations where that is known; names are those of `HostCall`."""
         if own := self.own_plan(pass_name):
             return own if evaluations is None else own.stretched(evaluations)
+        last = last_full_of(self.last_full, schedule)
         if self.interval:
-            plan = even(evaluations or 10 * self.interval, 1 / self.interval)
-        else:
-            plan = shipped_plan(sampler, schedule, evaluations, self.speed)
-        return plan.with_last_full(last_full_of(self.last_full, schedule))
+            return even(evaluations or 10 * self.interval, 1 / self.interval).with_last_full(last)
+        return shipped_plan(sampler, schedule, evaluations, self.speed).with_fulls_moved_last(last)
 
     def own_plan(self, pass_name: str) -> StepPlan | None:
         """What `plan` says of a pass: all there is, or its second part for hires fix. None where it is empty."""

@@ -64,6 +64,15 @@ class StepPlan:
         """The plan with so many of its last letters F."""
         return StepPlan(self.letters[: max(len(self) - number, 0)] + FULL * min(number, len(self)), self.other)
 
+    def with_fulls_moved_last(self, number: int) -> StepPlan:
+        """The same at the same cost: for each that is added another is left out, the latest first, never the first of all."""
+        letters = list(self.with_last_full(number).letters)
+        others = [at for at in range(1, len(letters) - number) if letters[at] == FULL]
+        surplus = letters.count(FULL) - self.letters.count(FULL)
+        for at in others[len(others) - min(surplus, len(others)) :]:
+            letters[at] = self.other
+        return StepPlan("".join(letters), self.other)
+
     def at(self, clock: Clock, last_full: float) -> str:
         """The letter of the current evaluation: by its number, or by the progress where nobody knows how many there are.
 

@@ -40,6 +40,20 @@ def test_even_plans():
     assert even(4, 0.01).letters == "FPPP"
 
 
+@pytest.mark.parametrize(
+    "letters, number, moved",
+    [
+        ("FPFPFPFP", 1, "FPFPFPPF"),
+        ("FPFPFPFP", 2, "FPFPPPFF"),
+        ("FPFPFPPF", 1, "FPFPFPPF"),
+        ("FPFP", 0, "FPFP"),
+        ("FPPP", 1, "FPPF"),  # one more: the first of all stays
+    ],
+)
+def test_the_last_in_full_at_the_same_cost(letters, number, moved):
+    assert StepPlan(letters).with_fulls_moved_last(number).letters == moved
+
+
 def test_two_letters_exchanged():
     assert swapped(StepPlan("FPFP"), (1, 2)).letters == "FFPP"
 
