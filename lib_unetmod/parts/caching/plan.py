@@ -65,7 +65,7 @@ class StepPlan:
         return StepPlan(self.letters[: max(len(self) - number, 0)] + FULL * min(number, len(self)), self.other)
 
     def with_fulls_moved_last(self, number: int) -> StepPlan:
-        """The same at the same cost: for each that is added another is left out, the latest first, never the first of all."""
+        """The same at the same cost: for each that is added another is left out, the latest first, never the very first."""
         letters = list(self.with_last_full(number).letters)
         others = [at for at in range(1, len(letters) - number) if letters[at] == FULL]
         surplus = letters.count(FULL) - self.letters.count(FULL)
