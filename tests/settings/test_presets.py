@@ -43,6 +43,16 @@ def test_a_preset_is_one_file_that_reads_back(presets: Presets) -> None:
     assert presets.load("My preset").selection == {"skip_blocks": {"levels": 1}}
 
 
+def test_a_preset_may_hold_a_speed_beside_methods_or_alone(presets: Presets) -> None:
+    for selection in ({"speed": "2x", **SKIP}, {"speed": "1.5x"}):
+        presets.save("Fast", selection)
+        assert presets.load("Fast").selection == selection
+    presets.save("Slow", {"speed": 1, **SKIP})
+    assert presets.load("Slow").selection == SKIP
+    with pytest.raises(PresetError, match=r"refused\. speed is 9; it takes off or 1\.3x"):
+        presets.save("Faster than that", {"speed": 9, **SKIP})
+
+
 def test_rename_and_delete(presets: Presets) -> None:
     presets.save("a", SKIP)
     assert presets.rename("a", "アニメ, 二次元") == "アニメ, 二次元"
