@@ -1,6 +1,7 @@
 """What each method's speed costs in the picture, on the small checkpoint as the WebUI draws: 50 prompts, four samplers.
 
     python -m benchmarks.speed_pictures measure [--cells "euler 20 cfg7" ...] [--only "step_forecast" ...]
+    python -m benchmarks.speed_pictures time [--cells ...]      # the times again, on a machine that is idle
     python -m benchmarks.speed_pictures write      # docs/speed.md and what the panel says
     python -m benchmarks.speed_pictures measure --checkpoint FILE     # the same of a model of your own, written beside it
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -34,6 +36,7 @@ from benchmarks.speed_cells import (
     CONVERGED,
     CONVERGES,
     FEWER,
+    PLAIN,
     SCHEDULE,
     Cell,
     Study,
@@ -46,6 +49,8 @@ from lib_unetmod import Config
 from lib_unetmod.playground.model import SmallModel, load
 
 SEED = 5
+#: Prompts that are drawn at once to take times, and how often.
+TIMED, ROUNDS = 2, 3
 
 
 def measure(study: Study, cells: Sequence[str], words: Sequence[str]) -> None:
@@ -57,10 +62,34 @@ def measure(study: Study, cells: Sequence[str], words: Sequence[str]) -> None:
         done = study.known().get(name, {}).get("settings", {})
         found = measure_cell(perceptual, model, CELLS[name], done, words, study.batch)
         # Another process may have written its own cell meanwhile.
-        known = {**study.known(), name: found}
-        lines = (f" {json.dumps(cell)}: {_in_lines(known[cell])}" for cell in CELLS if cell in known)
-        study.results.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+        _keep(study, {**study.known(), name: found})
         print(name, flush=True)
+
+
+def take_times(study: Study, cells: Sequence[str]) -> None:
+    """The times of what was measured, anew: each the median of a few runs right after one of the plain U-Net."""
+    model = load() if study.checkpoint is None else opened(study.checkpoint)
+    prompts = tuple(JUDGED[:TIMED])
+    for name in cells:
+        cell, settings_of = CELLS[name], study.known().get(name, {}).get("settings", {})
+        times = {}
+        for way, (steps, configs) in _ways(cell).items():
+            if way in settings_of:
+                rounds = [
+                    [_latents(model, prompts, cell, *one)[1] for one in ((cell.steps, ()), (steps, configs))]
+                    for _ in range(ROUNDS)
+                ]
+                times[way] = round(statistics.median(own / plain for plain, own in rounds), 4)
+        known = study.known()
+        for way, time in times.items():
+            known[name]["settings"][way]["time"] = time
+        _keep(study, known)
+        print(name, flush=True)
+
+
+def _keep(study: Study, known: Mapping[str, Any]) -> None:
+    lines = (f" {json.dumps(cell)}: {_in_lines(known[cell])}" for cell in CELLS if cell in known)
+    study.results.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 
 
 def _in_lines(cell: Mapping[str, Any]) -> str:
@@ -82,13 +111,12 @@ def measure_cell(
     What is in `done` is kept as it is; of the rest only settings with one of `words` in their names are run, if there are
     any; a word that is a whole name means that one.
     """
-    plain_ways = {name_of_plain(round(cell.steps * share)): (round(cell.steps * share), ()) for share in FEWER}
-    wanted = {**plain_ways, **{name: (cell.steps, configs) for name, configs in settings().items()}}
+    wanted = _ways(cell)
     ways = {
         name: way
         for name, way in wanted.items()
         if name not in done
-        and (not words or name in plain_ways or any(word == name if word in wanted else word in name for word in words))
+        and (not words or name.startswith(PLAIN) or any(word == name if word in wanted else word in name for word in words))
     }
     seconds, beside = dict.fromkeys(ways, 0.0), dict.fromkeys(ways, 0.0)
     distances: dict[str, list[float]] = {name: [] for name in ways}
@@ -114,8 +142,17 @@ def measure_cell(
         for name, one in found.items():
             one["to_converged"] = round(to_converged[name] / len(JUDGED), 5)
     known = {**done, **found}
-    order = [*plain_ways, name_of_plain(cell.steps), *settings()]
-    return {"device": device(), "settings": {name: known[name] for name in order if name in known}}
+    order = [*wanted][: len(FEWER)], [name_of_plain(cell.steps)], [*wanted][len(FEWER) :]
+    return {"device": device(), "settings": {name: known[name] for part in order for name in part if name in known}}
+
+
+def _ways(cell: Cell) -> dict[str, tuple[int, Sequence[Config]]]:
+    """By name, steps and methods: the plain U-Net with fewer steps, then every setting."""
+    fewer = [round(cell.steps * share) for share in FEWER]
+    return {
+        **{name_of_plain(steps): (steps, ()) for steps in fewer},
+        **{name: (cell.steps, configs) for name, configs in settings().items()},
+    }
 
 
 @cache
@@ -128,21 +165,30 @@ def _pictures(
     model: SmallModel | Checkpoint, prompts: Sequence[str], cell: Cell, steps: int, configs: Sequence[Config]
 ) -> tuple[Tensor, float]:
     """Pictures (B, 3, H, W) in [-1, 1], and the seconds of their U-Net evaluations."""
-    latents, seconds = drawn(model, prompts, cell.sampler, steps, configs, seed=SEED, schedule=SCHEDULE, cfg=cell.cfg)
+    latents, seconds = _latents(model, prompts, cell, steps, configs)
     return model.decode(latents).clone(), seconds
+
+
+def _latents(
+    model: SmallModel | Checkpoint, prompts: Sequence[str], cell: Cell, steps: int, configs: Sequence[Config]
+) -> tuple[Tensor, float]:
+    return drawn(model, prompts, cell.sampler, steps, configs, seed=SEED, schedule=SCHEDULE, cfg=cell.cfg)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("stage", choices=("measure", "write"))
+    parser.add_argument("stage", choices=("measure", "time", "write"))
     parser.add_argument("--cells", nargs="+", choices=tuple(CELLS), default=tuple(CELLS))
     parser.add_argument("--only", nargs="+", default=(), help="words of which a setting's name must hold one")
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="a safetensors file of SD1, SD2 or SDXL")
     options = parser.parse_args()
     study = Study.of(options.checkpoint)
-    if options.stage == "measure":
+    if options.stage != "write":
         try:
-            measure(study, options.cells, options.only)
+            if options.stage == "measure":
+                measure(study, options.cells, options.only)
+            else:
+                take_times(study, options.cells)
         except (OSError, ValueError, SafetensorError) as error:
             parser.error(f"--checkpoint: {error}")
     write(study)
