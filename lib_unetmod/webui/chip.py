@@ -64,12 +64,11 @@ def speed_chip(word: Any, ticked: Collection[str], picture: UpcomingPicture | No
         return f"<span class='unetmod-wrong'>{escape(str(error))}</span>"
     if word == speed_target.OFF:
         return ""
-    title = speed_target.KNOB.label
     if picture is None:
-        return f"<span>{title} {escape(word)}</span>"
+        return f"<span>{speed_target.KNOB.label} {escape(word)}</span>"
     found = speed_target.fitted(word, ticked, picture)
     idle = f" class='unetmod-idle' title='{escape(found.sentence)}'" if found.sentence else ""
-    return f"<span{idle}>{title} {escape(found.words)}</span>"
+    return f"<span{idle}>{escape(found.words)}</span>"
 
 
 def _chip_of(config: Config, picture: UpcomingPicture | None) -> str:

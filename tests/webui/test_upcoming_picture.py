@@ -12,6 +12,7 @@ from lib_unetmod import DeepShrink, inspect_unet
 from lib_unetmod.core.target import Target
 from lib_unetmod.core.upcoming_picture import UpcomingPicture
 from lib_unetmod.settings.speed_target import fitted
+from lib_unetmod.webui.chip import speed_chip
 from lib_unetmod.webui.upcoming_picture import Loaded, hires_size, ids_of, picture_of
 
 
@@ -66,6 +67,15 @@ def test_what_was_measured_with_a_sampler_counts_for_its_older_name_too() -> Non
     older = picture_of("txt2img", {"sampler": "DPM++ 2M Karras"}, sd1())
     assert older.passes == today.passes and older.last.schedule == "karras"
     assert fitted("2x", (), older) == fitted("2x", (), today)
+
+
+def test_the_speeds_chip_says_what_will_run_or_why_nothing_will() -> None:
+    usual, few = (picture_of("txt2img", {"sampler": "Euler", "steps": steps}, sd1()) for steps in (20, 4))
+    assert speed_chip("2x", [], usual) == "<span>2x: 10 of 20 steps run</span>"
+    assert speed_chip("2x", [], None) == "<span>Speed 2x</span>" and speed_chip("off", [], usual) == ""
+    assert speed_chip("2x", [], few).startswith("<span class='unetmod-idle' title='Speed 2x cannot be reached with 4 steps")
+    assert speed_chip("2x", ["step_forecast"], usual).endswith(">2x: left to Step forecast</span>")
+    assert "unetmod-wrong" in speed_chip("<9>", [], usual) and "<9>" not in speed_chip("<9>", [], usual)
 
 
 def test_size_of_hires_fix() -> None:
