@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -49,8 +48,6 @@ from lib_unetmod import Config
 from lib_unetmod.playground.model import SmallModel, load
 
 SEED = 5
-#: Prompts that are drawn at once to take times, and how often.
-TIMED, ROUNDS = 2, 3
 
 
 def measure(study: Study, cells: Sequence[str], words: Sequence[str]) -> None:
@@ -66,24 +63,22 @@ def measure(study: Study, cells: Sequence[str], words: Sequence[str]) -> None:
         print(name, flush=True)
 
 
-def take_times(study: Study, cells: Sequence[str]) -> None:
-    """The times of what was measured, anew: each the median of a few runs right after one of the plain U-Net."""
+def take_times(study: Study, cells: Sequence[str], words: Sequence[str]) -> None:
+    """The times of what was measured, anew, where others were taken on a busy machine: of as many pictures, in turn."""
     model = load() if study.checkpoint is None else opened(study.checkpoint)
-    prompts = tuple(JUDGED[:TIMED])
     for name in cells:
-        cell, settings_of = CELLS[name], study.known().get(name, {}).get("settings", {})
-        times = {}
-        for way, (steps, configs) in _ways(cell).items():
-            if way in settings_of:
-                rounds = [
-                    [_latents(model, prompts, cell, *one)[1] for one in ((cell.steps, ()), (steps, configs))]
-                    for _ in range(ROUNDS)
-                ]
-                times[way] = round(statistics.median(own / plain for plain, own in rounds), 4)
-        known = study.known()
-        for way, time in times.items():
-            known[name]["settings"][way]["time"] = time
-        _keep(study, known)
+        cell, known = CELLS[name], study.known().get(name, {}).get("settings", {})
+        ways = {way: one for way, one in _chosen(_ways(cell), words).items() if way in known}
+        seconds, full = dict.fromkeys(ways, 0.0), 0.0
+        for at in range(0, len(JUDGED) if ways else 0, study.batch):
+            prompts = tuple(JUDGED[at : at + study.batch])
+            full += _latents(model, prompts, cell, cell.steps, ())[1]
+            for way, (steps, configs) in ways.items():
+                seconds[way] += _latents(model, prompts, cell, steps, configs)[1]
+        results = study.known()  # another process may have written its own cell meanwhile
+        for way, spent in seconds.items():
+            results[name]["settings"][way]["time"] = round(spent / full, 4)
+        _keep(study, results)
         print(name, flush=True)
 
 
@@ -112,12 +107,8 @@ def measure_cell(
     any; a word that is a whole name means that one.
     """
     wanted = _ways(cell)
-    ways = {
-        name: way
-        for name, way in wanted.items()
-        if name not in done
-        and (not words or name.startswith(PLAIN) or any(word == name if word in wanted else word in name for word in words))
-    }
+    chosen = _chosen(wanted, words)
+    ways = {name: way for name, way in wanted.items() if name not in done and (name in chosen or name.startswith(PLAIN))}
     seconds, beside = dict.fromkeys(ways, 0.0), dict.fromkeys(ways, 0.0)
     distances: dict[str, list[float]] = {name: [] for name in ways}
     to_converged = dict.fromkeys([name_of_plain(cell.steps), *ways], 0.0)
@@ -155,6 +146,15 @@ def _ways(cell: Cell) -> dict[str, tuple[int, Sequence[Config]]]:
     }
 
 
+def _chosen(ways: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:
+    """Those with one of `words` in their names, of which a whole name means that one; without words all."""
+    return {
+        name: way
+        for name, way in ways.items()
+        if not words or any(word == name if word in ways else word in name for word in words)
+    }
+
+
 @cache
 def _converged(model: SmallModel | Checkpoint, prompts: tuple[str, ...], cfg: float) -> Tensor:
     return _pictures(model, prompts, Cell(CONVERGES, CONVERGED, cfg), CONVERGED, ())[0]
@@ -188,7 +188,7 @@ def main() -> None:
             if options.stage == "measure":
                 measure(study, options.cells, options.only)
             else:
-                take_times(study, options.cells)
+                take_times(study, options.cells, options.only)
         except (OSError, ValueError, SafetensorError) as error:
             parser.error(f"--checkpoint: {error}")
     write(study)
