@@ -24,6 +24,8 @@ _NOT_FASTER = 0.985
 class Speed:
     """One setting on the small checkpoint at its trained size, over `cells` of sampler, step count and CFG scale.
 
+    Means are over those of 20 steps.
+
     Attributes:
         setting: the knobs that were set, as `interval=3; predictor=linear`.
         time: of the U-Net's evaluations over the plain U-Net's, the mean over the cells.

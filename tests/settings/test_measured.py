@@ -99,10 +99,11 @@ def test_the_figures_of_speed_are_those_of_the_runs():
         runs = {cell: run["settings"][key] for cell, run in cells.items() if key in run["settings"]}
         samplers = {SAMPLERS[cell.split()[0]].label for cell in runs}
         assert one.cells == len(runs) and samplers >= set(one.pays_with)
-        assert one.time == pytest.approx(np.mean([run["time"] for run in runs.values()]), abs=1e-3)
-        assert one.distance == pytest.approx(np.mean([np.mean(run["distances"]) for run in runs.values()]), abs=1e-4)
+        usual = [cell for cell in runs if cell.split()[1] == "20"]
+        assert one.time == pytest.approx(np.mean([runs[cell]["time"] for cell in usual]), abs=1e-3)
+        assert one.distance == pytest.approx(np.mean([np.mean(runs[cell]["distances"]) for cell in usual]), abs=1e-4)
         fewer = {cell: of_fewer_steps(cells[cell]["settings"], run["time"]) for cell, run in runs.items()}
-        assert one.fewer_steps == pytest.approx(np.mean([*fewer.values()]), abs=1e-4)
+        assert one.fewer_steps == pytest.approx(np.mean([fewer[cell] for cell in usual]), abs=1e-4)
         for cell, run in runs.items():
             if SAMPLERS[cell.split()[0]].label in one.pays_with:
                 assert np.mean(run["distances"]) < fewer[cell]
