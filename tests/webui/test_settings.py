@@ -113,7 +113,7 @@ def test_the_speed_starts_as_settings_say_and_is_kept_and_reset():
     assert settings.read().speed == "off" == settings.read().starting_values()[-1]
     shared.opts.data["unetmod_speed"] = "9x"
     assert settings.read().problems == (
-        "Settings: unetmod_speed is '9x'; it takes off or 1.3x or 1.5x or 2x or 2.5x or 3x. It is off.",
+        "Settings, Speed: unetmod_speed is '9x'; it takes off or 1.3x or 1.5x or 2x or 2.5x or 3x. It is off.",
     )
     settings.add_options()
     assert shared.opts.data["unetmod_speed"] == "off" and settings.read().problems == ()
