@@ -145,7 +145,8 @@ def _percent(gain: tuple[float, float]) -> str:
 def by_method(results: Mapping[str, Any], cells: Sequence[Cell]) -> dict[str, list[dict[str, Any]]]:
     """What the panel and the README say of each method's settings: the fields of `measured.Speed`.
 
-    Means are of the cells with the usual number of steps; a setting pays with a sampler where it does in all of its cells.
+    Means are of the cells with the usual number of steps, if there are any. A setting pays with a sampler where it does in
+    all of its cells.
     """
     found: dict[str, list[dict[str, Any]]] = {}
     for name in (name for name, configs in settings().items() if len(configs) == 1):
@@ -154,15 +155,17 @@ def by_method(results: Mapping[str, Any], cells: Sequence[Cell]) -> dict[str, li
             continue
         beside = [against_fewer(results[cell.name]["settings"], name) for cell in ran]
         lost = {cell.sampler for cell, one in zip(ran, beside, strict=True) if not one.is_nearer}
-        usual = [cell.steps == USUAL_STEPS for cell in ran]
+        told = [cell.steps == USUAL_STEPS for cell in ran]
+        if not any(told):
+            told = [True] * len(ran)
         times = [results[cell.name]["settings"][name]["time"] for cell in ran]
         method, setting = name.split(": ", 1)
         found.setdefault(method, []).append(
             {
                 "setting": setting,
-                "time": round(_mean(times, usual), 3),
-                "distance": round(_mean([one.distance for one in beside], usual), 4),
-                "fewer_steps": round(_mean([one.other for one in beside], usual), 4),
+                "time": round(_mean(times, told), 3),
+                "distance": round(_mean([one.distance for one in beside], told), 4),
+                "fewer_steps": round(_mean([one.other for one in beside], told), 4),
                 "pays_with": [
                     SAMPLERS[sampler].label for sampler in dict.fromkeys(cell.sampler for cell in ran) if sampler not in lost
                 ],

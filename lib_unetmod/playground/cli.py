@@ -28,9 +28,8 @@ from safetensors import SafetensorError
 
 from ..core.config import Config
 from ..core.knobs import ConfigError, shortened
-from ..core.registry import method_of
 from ..settings.selection import Selection, config_of
-from ..settings.speed_target import KNOB, OFF, fitted
+from ..settings.speed_target import KNOB, OFF, with_speed
 from .model import CHECKPOINT, SmallModel, load
 from .samplers import SAMPLERS, SCHEDULE_TYPES
 from .settings import Settings, SettingsError
@@ -251,10 +250,10 @@ def _with_speed(
         return list(configs)
     from .sampling import upcoming
 
-    found = fitted(options.speed, {method_of(config).name for config in configs}, upcoming(model, settings.settled()[0]))
-    if found.sentence:
-        raise UsageError(found.sentence)
-    return [*configs, *found.configs]
+    configs, sentence = with_speed(options.speed, configs, upcoming(model, settings.settled()[0]))
+    if sentence:
+        raise UsageError(sentence)
+    return configs
 
 
 def _open(path: Path | None) -> Image.Image | None:

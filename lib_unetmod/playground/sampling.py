@@ -113,14 +113,14 @@ def draw(model: SmallModel, settings: Settings, configs: Iterable[Config] = (), 
             with watch.measure("vae"):
                 decoded = model.decode(latent.to(model.dtype))
     return Picture(
-        _to_image(decoded),
-        watch.timings,
-        evaluations,
-        (*notes, *run.notes),
-        settings,
-        run.kept_bytes,
-        len(run.predicted),
-        run.plans,
+        image=_to_image(decoded),
+        timings=watch.timings,
+        evaluations=evaluations,
+        notes=(*notes, *run.notes),
+        settings=settings,
+        kept_bytes=run.kept_bytes,
+        predicted=len(run.predicted),
+        plans=run.plans,
     )
 
 

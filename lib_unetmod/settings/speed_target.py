@@ -8,7 +8,7 @@ coarser attention. A choice of methods holds the speed beside them: `{"speed": "
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -97,8 +97,19 @@ def settled(selection: Any, upcoming: Callable[[], UpcomingPicture]) -> tuple[li
         return configs, [*problems, f"{error} It is left out."]
     if word == OFF:
         return configs, problems
-    found = fitted(word, {method_of(config).name for config in configs if not config.neutral}, upcoming())
-    return [*configs, *found.configs], [*problems, *([found.sentence] if found.sentence else [])]
+    configs, sentence = with_speed(word, configs, upcoming())
+    return configs, [*problems, *([sentence] if sentence else [])]
+
+
+def with_speed(word: str, configs: Iterable[Config], upcoming: UpcomingPicture) -> tuple[list[Config], str]:
+    """The configs that change anything, and after them those that make the picture so much faster; what cannot be reached.
+
+    Args:
+        word: one of `KNOB.choices`, not off.
+    """
+    on = [config for config in configs if not config.neutral]
+    found = fitted(word, {method_of(config).name for config in on}, upcoming)
+    return [*on, *found.configs], found.sentence
 
 
 def fitted(word: str, chosen: Collection[str], upcoming: UpcomingPicture) -> Fitted:

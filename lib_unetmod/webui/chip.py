@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
+from itertools import islice
 from typing import Any
 
 from ..core.config import Config, knobs
 from ..core.knobs import ConfigError
-from ..core.registry import Method
+from ..core.registry import METHODS, Method
 from ..core.upcoming_picture import UpcomingPicture
 from ..settings import speed_target
 from .upcoming_picture import PictureControls
@@ -32,32 +33,30 @@ def upcoming(picture: PictureControls | None, values: Any) -> UpcomingPicture | 
     return picture.read(*values) if picture and values else None
 
 
-def summary_chip(method: Method, values: list[Any], picture: UpcomingPicture | None = None) -> str:
+def summary_chip(method: Method, values: Sequence[Any], picture: UpcomingPicture | None = None) -> str:
     """What a method's toggle and knobs amount to: a few words or a complaint; nothing when it is not ticked."""
     if not values[0]:
         return ""
-    names = [knob.name for knob in knobs(method.config)]
     try:
-        config = method.config.from_values(
-            {name: value for name, value in zip(names, values[1:], strict=False) if value is not None}
-        )
-        return _chip_of(config, picture)
+        return _chip_of(_config_of(method, values), picture)
     except ConfigError as error:
         return f"<span class='unetmod-wrong'>{escape(str(error))}</span>"
 
 
-def summarise_speed(names: Sequence[str], picture: PictureControls | None = None) -> Callable[..., Any]:
-    """The event function that writes the speed's chip from its value, the ticks of the methods `names`, and the page."""
+def summarise_speed(methods: Sequence[Method], picture: PictureControls | None = None) -> Callable[..., Any]:
+    """The event function that writes the speed's chip from its value, all that `methods` are set to, and the page."""
+    counts = [1 + len(knobs(method.config)) for method in methods]
 
     async def write(word: Any, *values: Any) -> str:
-        ticked = [name for name, value in zip(names, values, strict=False) if value]
-        return speed_chip(word, ticked, upcoming(picture, values[len(names) :]))
+        rest = iter(values)
+        own = {method.name: [*islice(rest, count)] for method, count in zip(methods, counts, strict=True)}
+        return speed_chip(word, own, upcoming(picture, [*rest]))
 
     return write
 
 
-def speed_chip(word: Any, ticked: Collection[str], picture: UpcomingPicture | None = None) -> str:
-    """What the speed will do beside the methods that are ticked; nothing where it is off."""
+def speed_chip(word: Any, own: Mapping[str, Sequence[Any]], picture: UpcomingPicture | None = None) -> str:
+    """What the speed will do beside the methods named in `own`, by their toggles and knobs; nothing where it is off."""
     try:
         word = speed_target.KNOB.parse(word)
     except ConfigError as error:
@@ -66,9 +65,23 @@ def speed_chip(word: Any, ticked: Collection[str], picture: UpcomingPicture | No
         return ""
     if picture is None:
         return f"<span>{speed_target.KNOB.label} {escape(word)}</span>"
-    found = speed_target.fitted(word, ticked, picture)
+    found = speed_target.fitted(word, {name for name, values in own.items() if _is_on(METHODS[name], values)}, picture)
     idle = f" class='unetmod-idle' title='{escape(found.sentence)}'" if found.sentence else ""
     return f"<span{idle}>{escape(found.words)}</span>"
+
+
+def _is_on(method: Method, values: Sequence[Any]) -> bool:
+    """Whether a method is ticked and its knobs change anything; what cannot be read is left out of the image."""
+    try:
+        return bool(values[0]) and not _config_of(method, values).neutral
+    except ConfigError:
+        return False
+
+
+def _config_of(method: Method, values: Sequence[Any]) -> Config:
+    """The config of its toggle's and its knobs' values."""
+    named = zip([knob.name for knob in knobs(method.config)], values[1:], strict=False)
+    return method.config.from_values({name: value for name, value in named if value is not None})
 
 
 def _chip_of(config: Config, picture: UpcomingPicture | None) -> str:

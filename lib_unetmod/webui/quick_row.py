@@ -47,8 +47,9 @@ class QuickRow:
             said = {self._said: f"<span>{escape(made.sentence)}</span>"}
             if not made.selection:
                 return said
-            kept = panel[SPEED]  # a size or detail goes with any speed
-            return {control: value for control, value in chosen(panel, made.selection).items() if control is not kept} | said
+            updates = chosen(panel, made.selection)
+            del updates[panel[SPEED]]  # a size or detail goes with any speed
+            return {**updates, **said}
 
         for goal, button in self._buttons.items():
             button.click(partial(press, goal), of_page, outputs, **controls.QUIET)

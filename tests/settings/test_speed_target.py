@@ -84,6 +84,8 @@ def test_step_forecast_that_is_ticked_decides_alone() -> None:
     ticked = {"speed": 2, "step_forecast": {"speed": 3.0}}
     configs, problems = settled(ticked, page)
     assert selection_of(configs) == {"step_forecast": {"speed": 3.0}} and problems == [found.sentence]
+    at_once = settled({"speed": 2, "step_forecast": {"speed": 1}}, page)  # ticked, and at a value that changes nothing
+    assert selection_of(at_once[0]) == {"step_forecast": {}} and at_once[1] == []
     # One that is ticked and does nothing leaves the steps to the speed; its name can stand only once.
     assert chosen(fitted("3x", ("guidance_interval",), page(cfg=1))) == {"step_forecast": {"speed": 3.0}}
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import unets
 
-from lib_unetmod import DeepShrink, inspect_unet
+from lib_unetmod import DeepShrink, StepForecast, inspect_unet
+from lib_unetmod.core.config import knobs
 from lib_unetmod.core.target import Target
 from lib_unetmod.core.upcoming_picture import UpcomingPicture
 from lib_unetmod.settings.speed_target import fitted
@@ -71,11 +72,20 @@ def test_what_was_measured_with_a_sampler_counts_for_its_older_name_too() -> Non
 
 def test_the_speeds_chip_says_what_will_run_or_why_nothing_will() -> None:
     usual, few = (picture_of("txt2img", {"sampler": "Euler", "steps": steps}, sd1()) for steps in (20, 4))
-    assert speed_chip("2x", [], usual) == "<span>2x: 10 of 20 steps run</span>"
-    assert speed_chip("2x", [], None) == "<span>Speed 2x</span>" and speed_chip("off", [], usual) == ""
-    assert speed_chip("2x", [], few).startswith("<span class='unetmod-idle' title='Speed 2x cannot be reached with 4 steps")
-    assert speed_chip("2x", ["step_forecast"], usual).endswith(">2x: left to Step forecast</span>")
-    assert "unetmod-wrong" in speed_chip("<9>", [], usual) and "<9>" not in speed_chip("<9>", [], usual)
+    assert speed_chip("2x", {}, usual) == "<span>2x: 10 of 20 steps run</span>"
+    assert speed_chip("2x", {}, None) == "<span>Speed 2x</span>" and speed_chip("off", {}, usual) == ""
+    assert speed_chip("2x", {}, few).startswith("<span class='unetmod-idle' title='Speed 2x cannot be reached with 4 steps")
+    assert "unetmod-wrong" in speed_chip("<9>", {}, usual) and "<9>" not in speed_chip("<9>", {}, usual)
+
+
+def test_the_speeds_chip_goes_by_what_step_forecast_is_set_to() -> None:
+    usual = picture_of("txt2img", {"sampler": "Euler"}, sd1())
+    set_to = {knob.name: place for place, knob in enumerate(knobs(StepForecast))}
+    values = [StepForecast().values()[name] for name in set_to]
+    assert speed_chip("2x", {"step_forecast": [True, *values]}, usual).endswith(">2x: left to Step forecast</span>")
+    for ticked, speed in ((False, 2.0), (True, 1), (True, "fast")):  # not ticked, changes nothing, cannot be read
+        values[set_to["speed"]] = speed
+        assert speed_chip("2x", {"step_forecast": [ticked, *values]}, usual) == "<span>2x: 10 of 20 steps run</span>"
 
 
 def test_size_of_hires_fix() -> None:
