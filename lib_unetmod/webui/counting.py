@@ -3,6 +3,9 @@
 A knob's `when` names the knob of the same method that decides: `threshold` (counts unless that one is off, empty, zero or
 at its lowest), `not auto`, `predictor=linear`, `fit!=zeros`. What a control's value does to other controls is written
 here as plain data, which unetmod.js applies whenever the value changes.
+
+One that is often used stays in sight beside one that is folded away, as Speed-up beside Plan, which a picture's text brings.
+Set by hand it counts: the folded one is emptied.
 """
 
 from __future__ import annotations
@@ -56,11 +59,18 @@ def effects(method: Method, knob: Knob, elem_id: Callable[[str], str]) -> list[d
     found: list[dict[str, Any]] = []
     for other in knobs(method.config):
         when = condition(other, method)
-        if when is not None and when.by == knob.name:
+        if when is not None and when.by == knob.name and emptied_by(other, method) is None:
             found.append({"id": elem_id(f"{method.name}.{other.name}"), "values": when.values, "among": when.among})
     if knob.auto is not None:
         found.append({"id": elem_id(f"{method.name}.{knob.name}"), "auto": knob.auto})
     return found
+
+
+def emptied_by(knob: Knob, method: Method) -> Knob | None:
+    """The folded knob that is emptied when somebody sets this one, which is in sight; None = none."""
+    when = condition(knob, method)
+    by = next(other for other in knobs(method.config) if other.name == when.by) if when else None
+    return by if by and by.rarely and not knob.rarely else None
 
 
 def script(of_each: list[list[dict[str, Any]]]) -> str:

@@ -15,7 +15,7 @@ import gradio as gr
 from gradio.context import Context
 
 from ..core.config import SHARED_KNOBS, knobs
-from ..core.registry import Method
+from ..core.registry import METHODS, Method
 from ..settings.measured import Verdict, measured, verdict
 from ..settings.presets import Presets
 from ..settings.selection import Selection
@@ -177,14 +177,10 @@ class Panel:
         async def summarise_all(*values: Any) -> dict[gr.HTML, str]:
             shown = dict(zip(self._by_name.values(), values, strict=False))
             drawn = upcoming(picture, values[len(shown) :])
-            ticked = [name for name in ITS_METHODS if shown[self._by_name[name]]]
-            speed = {self._chips[SPEED]: speed_chip(shown[self._by_name[SPEED]], ticked, drawn)}
-            return speed | {
-                self._chips[method.name]: summary_chip(
-                    method, [shown[control] for control in self._controls_of(method)], drawn
-                )
-                for method in controls.ordered_methods()
-            }
+            methods = controls.ordered_methods()
+            own = {method.name: [shown[control] for control in self._controls_of(method)] for method in methods}
+            speed = {self._chips[SPEED]: speed_chip(shown[self._by_name[SPEED]], own, drawn)}
+            return speed | {self._chips[method.name]: summary_chip(method, own[method.name], drawn) for method in methods}
 
         return summarise_all
 
@@ -192,11 +188,12 @@ class Panel:
         speed = self._by_name[SPEED]
         chosen_turns_on = {controls.JS: f"(speed, on) => speed !== '{OFF}' || on"}
         speed.input(None, [speed, self.switch], [self.switch], **chosen_turns_on)
-        deciding = [speed, *(self._by_name[name] for name in ITS_METHODS)]
+        methods = [METHODS[name] for name in ITS_METHODS]
+        deciding = [speed, *(control for method in methods for control in self._controls_of(method))]
         inputs = [*deciding, *(picture.controls if picture else ())]
         latest = {controls.JS: _latest_only(self._elem_id(SPEED), len(inputs))}
         for control in deciding:
-            control.change(summarise_speed(ITS_METHODS, picture), inputs, [self._chips[SPEED]], **latest, **controls.QUIET)
+            control.change(summarise_speed(methods, picture), inputs, [self._chips[SPEED]], **latest, **controls.QUIET)
 
     def _wire_counting(self) -> None:
         """What counts now is decided in the page alone, when it opens and at each change, from wherever it comes."""
@@ -209,6 +206,10 @@ class Panel:
         Context.root_block.load(None, deciding, None, **{controls.JS: counting.script(list(of_each.values()))})
         for control, found in zip(deciding, of_each.values(), strict=True):
             control.change(None, [control], None, **{controls.JS: counting.script([found])})
+        for name, method, knob in controls.arguments():
+            if method is not None and knob is not None and (emptied := counting.emptied_by(knob, method)):
+                empty = {controls.JS: f"() => {json.dumps(emptied.default)}"}
+                self._by_name[name].input(None, None, [self._by_name[f"{method.name}.{emptied.name}"]], **empty)
 
     def _render_group(self, group: str) -> None:
         title = controls.GROUPS.get(group, group.capitalize())

@@ -85,8 +85,9 @@ def test_what_decides_whether_a_knob_counts_is_another_knob_of_the_method(name):
         if one.when:
             assert deciding(one) in all_of and deciding(one) != one.name
             assert not all_of[deciding(one)].when or all_of[deciding(one)].rarely, "a chain that the panel does not follow"
-            if all_of[deciding(one)].rarely:
-                assert one.rarely, f"{one.name} would be in sight while what decides over it is folded away"
+            if all_of[deciding(one)].rarely and not one.rarely:
+                # The panel keeps it in sight, and empties the other when somebody sets it.
+                assert one.when == f"not {deciding(one)}" and all_of[deciding(one)].default == ""
 
 
 @each_method

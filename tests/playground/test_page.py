@@ -101,6 +101,9 @@ class Page:
     def press(self, button: str) -> None:
         self.tab.click(f"#unetmod_quick_{button}")
 
+    def speed(self, word: str) -> None:
+        self.tab.check(f"#unetmod_speed input[value='{word}']")
+
     def choose(self, preset: str) -> None:
         if not self.tab.is_visible("#unetmod_preset input"):
             self.tab.click(".unetmod-presets > .label-wrap")
@@ -240,15 +243,33 @@ def test_a_button_sets_what_fits_the_page_and_chips_follow_it(page: Page) -> Non
     page.press("larger")
     page.until("() => document.querySelector('#unetmod_quick_said').innerText.includes('native size')")
     assert page.ticked == [] and not page.on
-    page.press("faster")
-    page.until_ticked(["Step forecast"])
+    page.tick("step_forecast")
     page.until_chip("Step forecast 2x")
+    page.press("larger")
+    assert page.ticked == ["Step forecast"], "nothing was set, so nothing is cleared"
     page.set(**{"Sampling steps": 1})
     page.until_chip("Step forecast: nothing to do at 1 step")
     page.set(**{"Sampling steps": 20})
     page.until_chip("Step forecast 2x")
     page.press("clear")
     page.until_ticked([])
+    page.until("() => !document.querySelector('#unetmod_switch input').checked")
+
+
+def test_a_speed_turns_on_and_its_chip_follows_the_page(page: Page) -> None:
+    page.open()
+    page.set(**{"Sampling steps": 20})
+    page.speed("2x")
+    page.until_chip("2x: 10 of 20 steps run")
+    assert page.on and page.ticked == []
+    page.set(**{"Sampling steps": 4})
+    page.until_chip("2x: too few steps")
+    page.set(**{"Sampling steps": 20})
+    page.until_chip("2x: 10 of 20 steps run")
+    page.tick("step_forecast")
+    page.until("() => !document.querySelector('.unetmod-summary').innerText.includes('10 of 20')")
+    page.press("clear")
+    page.until("() => document.querySelector('#unetmod_speed input[value=off]').checked")
     page.until("() => !document.querySelector('#unetmod_switch input').checked")
 
 

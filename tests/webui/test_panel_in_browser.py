@@ -260,6 +260,22 @@ def test_knobs_that_do_not_count_are_hidden_without_a_request(page: Page) -> Non
     page.tab.wait_for_selector(page.id("deep_shrink.block"), state="hidden")
 
 
+@in_gradio(1)
+def test_a_knob_in_sight_counts_once_it_is_set_though_a_folded_one_decided(page: Page) -> None:
+    page.open()
+    page.tick("step_forecast")
+    page.unfold("step_forecast", "More")
+    plan = page.tab.locator(f"{page.id('step_forecast.plan')} :is(input, textarea)")
+    plan.fill("FPFP")
+    plan.press("Tab")
+    page.tab.wait_for_selector(page.id("step_forecast.interval"), state="hidden")
+    speed = page.tab.locator(f"{page.id('step_forecast.speed')} input[type=number]")
+    speed.fill("3")
+    speed.press("Tab")
+    page.tab.wait_for_selector(page.id("step_forecast.interval"), state="visible")
+    assert plan.input_value() == "" and speed.input_value() == "3"
+
+
 @in_gradio(1, "version")
 def test_what_is_ticked_while_the_page_opens_keeps_its_chip(browser: Any, addresses: dict[str, str], version: str) -> None:
     """The answer to the page's opening, in which nothing was ticked, comes last."""

@@ -72,8 +72,8 @@ class StepForecast(Config):
     predictor: str = knob(
         "secant",
         "Prediction",
-        "x0 = skipped steps go to the image the model last meant, secant = also turn back where the last ones went too far, "
-        "linear = its noise goes on straight, quadratic = in a curve, blend = between both.",
+        "x0 = to the image last meant, secant = also back where it overshot, "
+        "linear = the noise goes on straight, quadratic = curved, blend = mixed.",
         choices=tuple(STEP_PREDICTORS),
         rarely=True,
     )
