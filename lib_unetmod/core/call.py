@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -171,6 +171,8 @@ class HostCall:
         conditions: asks for what acts on the prediction besides the prompt, as a value to compare: weights of LoRAs,
             ControlNets that are on now. Where it changes, nothing is continued. Asked in each call, since some change later
             than the host has told the rest.
+        networks: asks for the modules that a host runs in a call of the U-Net before its layers, and whose answers (lists of
+            tensors) it adds on the way: ControlNets.
     """
 
     guidance: Guidance | None = None
@@ -184,3 +186,4 @@ class HostCall:
     schedule: str = ""
     moving: str = ""
     conditions: Callable[[], Hashable] = field(default=lambda: None, compare=False, repr=False)
+    networks: Callable[[], Iterable[nn.Module]] = field(default=tuple, compare=False, repr=False)

@@ -58,6 +58,13 @@ def around_block(block: Block, enter: Change | None, leave: Change | None, at: D
         yield before(block.layers[0].module, enter, at)
 
 
+class NetworkEdit(Edit):
+    """An edit of a module that a host runs in a call of the U-Net before its layers (`HostCall.networks`).
+
+    It stands outside the traversals: it has to ask itself whether it is to act, and is not counted.
+    """
+
+
 class DecoderEdit(Edit):
     """An edit of the autoencoder for finished pictures: it acts on what is decoded in the last of a picture's passes.
 

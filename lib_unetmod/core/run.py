@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
@@ -21,7 +22,7 @@ from .clock import Clock, Traversal
 from .composition import in_order
 from .config import Config
 from .depth import Depth
-from .edits import DecoderEdit
+from .edits import DecoderEdit, NetworkEdit
 from .foreign import empty_reference_banks, inside_layers, replaced_attentions
 from .knobs import ConfigError, shortened
 from .patching import Edit, Installed, watch_calls, what_is_on
@@ -377,6 +378,9 @@ class Run:
     def _guarded(self, applied: Applied) -> Iterator[Edit]:
         self._asking = applied.config.title
         for edit in applied.method.edits(applied.config, self.map, self):
+            if isinstance(edit, NetworkEdit):
+                yield edit
+                continue
             runs = self._finishes if isinstance(edit, DecoderEdit) else _is_active
             yield Edit(edit.module, applied.guarded(edit.wrapper, partial(runs, applied)), edit.at)
 
@@ -420,7 +424,27 @@ class Run:
             f"{failure.reason} stopped all methods: the rest of this image is drawn without them. The console shows more."
         )
 
+    @contextmanager
+    def coming_traversal(self) -> Iterator[None]:
+        """Inside, all is as it will be in the traversal that walks the input of the U-Net's current call.
+
+        For what a host runs in the call before it enters a layer. Where a method does not act then, it has no state here.
+        """
+        before, walked = self.traversal, self._walked_call_input
+        active = [applied.active for applied in self._applied]
+        try:
+            self._begin_traversal(self._called.x)
+            yield
+        finally:
+            self.clock.traversal, self._walked_call_input = before, walked
+            for applied, was in zip(self._applied, active, strict=True):
+                applied.traversal_begins(was)
+
     def _traversal_begins(self, call: Callable[..., Tensor], x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        self._begin_traversal(x)
+        return call(x, *args, **kwargs)
+
+    def _begin_traversal(self, x: Tensor) -> None:
         self.clock.new_traversal()
         traversal = self.traversal
         traversal.place = self._place(x)
@@ -435,7 +459,6 @@ class Run:
         # What one set of methods kept is not for another: where a window or a phase begins, caches begin anew.
         acting = [applied for applied in self._applied if applied.active]
         traversal.told_doing = partial(self._doing, acting)
-        return call(x, *args, **kwargs)
 
     def _doing(self, acting: Sequence[Applied]) -> Hashable:
         """What acts on a traversal besides the prompt, ours and others'."""

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ..core.call import HostCall
 from ..core.unet_map import UnsupportedUNet, inspect_unet
-from .host_conditions import conditions_of
+from .host_conditions import conditions_of, networks_of
 from .host_frames import why_moving
 from .host_guidance import guidance_of
 from .sampling_steps import apart
@@ -142,6 +142,7 @@ def call_of(p: Any, params: Any = None) -> HostCall:
         schedule=_schedule_of(p),
         moving="" if params is None else why_moving(getattr(params, "denoiser", None)),
         conditions=partial(conditions_of, p),
+        networks=partial(networks_of, p),
     )
 
 

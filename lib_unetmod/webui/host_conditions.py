@@ -6,6 +6,8 @@ import sys
 from collections.abc import Hashable, Iterator
 from typing import Any
 
+from torch import nn
+
 
 def conditions_of(p: Any) -> Hashable:
     """A value that changes where one of them changes."""
@@ -20,6 +22,18 @@ def _loras() -> Iterator[Hashable]:
 
 def _control_nets(p: Any) -> Iterator[Hashable]:
     """Whether each unit of sd-webui-controlnet is on in this step, by its control steps. The forks' come with the call."""
+    for unit in _units(p):
+        yield getattr(unit, "guidance_stopped", None), getattr(unit, "weight", None)
+
+
+def networks_of(p: Any) -> Iterator[nn.Module]:
+    """The networks of sd-webui-controlnet's units, which it runs in the U-Net's forward. The forks run theirs before it."""
+    for unit in _units(p):
+        network = getattr(getattr(unit, "control_model", None), "control_model", None)
+        if isinstance(network, nn.Module):
+            yield network
+
+
+def _units(p: Any) -> Iterator[Any]:
     for script in getattr(getattr(p, "scripts", None), "alwayson_scripts", None) or ():
-        for unit in getattr(getattr(script, "latest_network", None), "control_params", None) or ():
-            yield getattr(unit, "guidance_stopped", None), getattr(unit, "weight", None)
+        yield from getattr(getattr(script, "latest_network", None), "control_params", None) or ()

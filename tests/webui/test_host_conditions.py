@@ -6,10 +6,12 @@ import sys
 from types import ModuleType, SimpleNamespace
 
 import pytest
+import torch
+from torch import nn
 from unets import fresh
 from webui_stubs import P, generate
 
-from lib_unetmod.webui.host_conditions import conditions_of
+from lib_unetmod.webui.host_conditions import conditions_of, networks_of
 
 #: Run once, kept afterwards: by all that keep anything.
 ONCE = {"step_forecast": "FPPPPP", "deep_cache": "FDDDDD", "encoder_reuse": "FEEEEE"}
@@ -68,6 +70,22 @@ def test_nothing_is_continued_where_a_controlnet_begins_or_ends(selection):
     assert p.ran == [0, 2, 4]
 
 
+def test_a_network_of_controlnet_is_spared_in_steps_that_are_not_run(lora):
+    p = Drawing({3: lambda: setattr(lora, "unet_multiplier", 0.5)})
+    unit, network = with_controlnet(p), nn.Identity()
+    unit.control_model = SimpleNamespace(control_model=network)  # as its PlugableControlModel
+    assert [*networks_of(p)] == [network]
+    ran, answer = [], [torch.ones(1)]
+    network.forward = lambda x: ran.append(p.step) or answer
+    (unet,) = p.unets
+    walk = unet.forward
+    unet.forward = lambda x, **others: (network(x), walk(x, **others))[1]
+    generate(p, {"step_forecast": {"plan": "FPPPPP"}})
+    assert ran == p.ran == [0, 3]
+    assert vars(network)["forward"](answer[0]) is answer
+
+
 def test_a_host_without_them_says_nothing(monkeypatch):
     monkeypatch.delitem(sys.modules, "networks", raising=False)
     assert conditions_of(SimpleNamespace()) == conditions_of(P([])) == ((), ())
+    assert [*networks_of(SimpleNamespace())] == [*networks_of(P([]))] == []

@@ -39,6 +39,7 @@ from ...core.upcoming_picture import Idle, UpcomingPass
 from ...parts.blocks.skipped_span import replaced
 from ...parts.caching.plan import FULL, PREDICTED, StepPlan, even
 from ...parts.caching.plan_knobs import BY_PASS, last_full_knob, last_full_of, note_on, plan_knob, planned_by_pass
+from ...parts.caching.spared_networks import SparedNetworks
 from ...parts.caching.step_plans import shipped_plan
 from ...parts.caching.step_predictors import STEP_PREDICTORS, StepPredictor
 
@@ -199,13 +200,23 @@ def step_forecast(config: StepForecast, unet: UNetMap, run: Run) -> Iterator[Edi
     decided: PerTraversal[_Decision | None] = run.per_traversal(lambda: None)
     plan: PerPass[StepPlan] = run.per_pass(lambda: _plan_of(config, run))
 
+    def is_planned(memory: _Memory | None) -> bool:
+        """Whether the current traversal is one to predict."""
+        call, progress = run.called_with, run.clock.progress
+        if memory is None or call.x is None or not memory.goes_on(call, progress):
+            return False
+        return plan.get().at(run.clock, memory.last_full) == PREDICTED
+
+    networks = SparedNetworks(run, lambda: is_planned(memories.get()))
+
     def decide(x: Tensor) -> Tensor:
         memory, call = memories.get(), run.called_with
         if memory is not None and call.x is not None:
-            progress = run.clock.progress
-            predicts = memory.goes_on(call, progress) and plan.get().at(run.clock, memory.last_full) == PREDICTED
+            predicts, progress = is_planned(memory), run.clock.progress
             memory.progress = progress
             if not predicts:
+                if networks.spared:
+                    raise RuntimeError("a ControlNet was spared in a step that runs")
                 memory.runs(call, progress)
             decided.set(_Decision(memory, call.x, predicts))
         return x
@@ -227,6 +238,7 @@ def step_forecast(config: StepForecast, unet: UNetMap, run: Run) -> Iterator[Edi
         memories.count()
         return out
 
+    yield from networks.edits()
     yield before(unet.input_blocks[0].layers[0].module, decide)
     for block in unet.blocks:
         yield from replaced(block, partial(_zeros, block, run), when=predicts)
