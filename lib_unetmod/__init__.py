@@ -4,6 +4,7 @@ core/        the mechanism: what a U-Net has, edits of its layers, when they act
 parts/       what methods are built of, by what it acts on: blocks, caching, maps, attention, convolution, latents
 methods/     one file a method, by what it is for: speed, resolution, detail
 settings/    what a user chose, in plain values: selections, presets, what was measured
+tuning/      the search for the steps that may be left out on a user's own model
 webui/       the WebUI's side: panel, infotext, X/Y/Z axes, settings, API, host
 playground/  a small real checkpoint, a local page and a command line
 

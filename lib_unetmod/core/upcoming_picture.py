@@ -58,10 +58,14 @@ class UpcomingPass:
 
 @dataclass(frozen=True)
 class UpcomingPicture:
-    """The U-Net, None where no model is loaded yet, and at least one pass, in the order in which they are made."""
+    """The U-Net, None where no model is loaded yet, and at least one pass, in the order in which they are made.
+
+    `model` tells it from others, by its name and what its file holds; empty where that is not known.
+    """
 
     unet: UNetMap | None
     passes: tuple[UpcomingPass, ...]
+    model: str = ""
 
     @property
     def last(self) -> UpcomingPass:

@@ -1,8 +1,9 @@
-"""The command line: the page, `generate`, `compare` and `info`.
+"""The command line: the page, `generate`, `compare`, `tune` and `info`.
 
     python -m lib_unetmod.playground                                  # the page, on http://127.0.0.1:7865
     python -m lib_unetmod.playground generate "red apple" -o apple.png --set skip_blocks.middle=true
     python -m lib_unetmod.playground compare "red apple" "owl" -o sheet.png --speed 2
+    python -m lib_unetmod.playground tune "red apple" "owl" --speed 2 --sampler dpm++2m --schedule automatic --cfg 7
     python -m lib_unetmod.playground info
 
 The page opens in the browser where there is one to show it; `--no-browser` leaves it closed.
@@ -28,14 +29,16 @@ from safetensors import SafetensorError
 
 from ..core.config import Config
 from ..core.knobs import ConfigError, shortened
+from ..settings.profiles import ProfileError, Profiles
 from ..settings.selection import Selection, config_of
 from ..settings.speed_target import KNOB, OFF, with_speed
+from .folders import tuned_folder
 from .model import CHECKPOINT, SmallModel, load
 from .samplers import SAMPLERS, SCHEDULE_TYPES
 from .settings import Settings, SettingsError
 
 HOST, PORT = "127.0.0.1", 7865
-COMMANDS = ("page", "generate", "compare", "info")
+COMMANDS = ("page", "generate", "compare", "tune", "info")
 
 
 class UsageError(ValueError):
@@ -55,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = _parser().parse_args(given)
         options.command(options)
-    except (UsageError, SettingsError, ConfigError) as error:
+    except (UsageError, SettingsError, ConfigError, ProfileError) as error:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -81,12 +84,20 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("prompt", nargs="+")
     compare.set_defaults(command=_compare)
 
+    tune = commands.add_parser("tune", help="search, for this model, the steps that may be left out at a speed")
+    tune.add_argument("prompt", nargs="+", help="what is drawn for it; a few that differ are best")
+    tune.add_argument("--thorough", action="store_true", help="take the time of 200 pictures and not of 25")
+    tune.set_defaults(command=_tune)
+
     info = commands.add_parser("info", help="say what the U-Net has and which methods there are")
     info.set_defaults(command=_info)
 
-    for drawing in (generate, compare):
-        _add_settings(drawing)
-    for command in (page, generate, compare, info):
+    for drawing in (generate, compare, tune):
+        _add_settings(drawing, written=drawing is not tune)
+        drawing.add_argument(
+            "--tuned", type=Path, default=tuned_folder(), metavar="FOLDER", help="where tuning keeps its files"
+        )
+    for command in (page, generate, compare, tune, info):
         command.add_argument(
             "--checkpoint", type=Path, default=CHECKPOINT, help="another checkpoint of the playground's kind"
         )
@@ -94,9 +105,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_settings(parser: argparse.ArgumentParser) -> None:
+def _add_settings(parser: argparse.ArgumentParser, written: bool) -> None:
     defaults = Settings()
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.png")
+    parser.add_argument("-o", "--output", type=Path, required=written, metavar="FILE.png")
     parser.add_argument("--set", action="append", default=[], metavar="METHOD.KNOB=VALUE", help="set a knob; see info")
     parser.add_argument("--speed", type=_speed, default=OFF, help=f"times faster: {' '.join(KNOB.choices)}")
     parser.add_argument("--negative", default="", metavar="TEXT", help="negative prompt")
@@ -201,6 +212,31 @@ def _compare(options: argparse.Namespace) -> None:
     _print_notes(dict.fromkeys(note for comparison in comparisons for note in comparison.notes))
 
 
+def _tune(options: argparse.Namespace) -> None:
+    output = _png(options.output) if options.output else None
+    settings, configs = _settings(options, options.prompt[0]), _configs(options.set)
+    words = [options.speed] if options.speed != OFF else [word for word in KNOB.choices if word != OFF]
+    from ..tuning.result import profile_of, sentences
+    from ..tuning.search import QUICK, THOROUGH, tune
+    from .tuning import PlaygroundDrawer
+
+    model = _load(options)
+    drawer = PlaygroundDrawer(model, settings, options.prompt, configs)
+    found = tune(drawer, words, THOROUGH if options.thorough else QUICK, _show_tuning)
+    for sentence in sentences(found, drawer.upcoming):
+        print(sentence)
+    for tuned in found.tuned:
+        print(f"{tuned.word}: {Profiles(options.tuned).keep(profile_of(tuned, drawer.upcoming))}")
+    if output and found.tuned:
+        from .comparing import compare
+        from .sheet import sheet
+
+        best = [*configs, *found.tuned[0].best.candidate.configs]
+        others = [_settings(options, prompt) for prompt in options.prompt[:2]]
+        _save(sheet([compare(model, one, best) for one in others], best), output)
+        print(f"{output}: all steps and {found.tuned[0].word}")
+
+
 def _info(options: argparse.Namespace) -> None:
     from .info import about_methods, about_model
 
@@ -250,9 +286,11 @@ def _with_speed(
         return list(configs)
     from .sampling import upcoming
 
-    configs, sentence = with_speed(options.speed, configs, upcoming(model, settings.settled()[0]))
-    if sentence:
-        raise UsageError(sentence)
+    profiles = Profiles(options.tuned)
+    configs, found = with_speed(options.speed, configs, upcoming(model, settings.settled()[0]), profiles)
+    if found.sentence:
+        raise UsageError(found.sentence)
+    _print_notes(filter(None, [*profiles.problems(), found.note]))
     return configs
 
 
@@ -300,6 +338,13 @@ def _show_progress(done: int, total: int) -> None:
         filled = 30 * done // total
         end = "\r\033[K" if done == total else ""
         print(f"\r{'#' * filled}{'.' * (30 - filled)} {done}/{total}", end=end, file=sys.stderr, flush=True)
+
+
+def _show_tuning(words: str, share: float, seconds: float) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\033[K{100 * share:3.0f} %, about {seconds:.0f} s left. {words}", end="", file=sys.stderr, flush=True)
+        if share == 1:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
 def _print_notes(notes: Iterable[str]) -> None:

@@ -13,9 +13,11 @@ stand as JSON in the file's metadata, so that one file says everything needed to
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 import re
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +142,13 @@ class SmallModel(nn.Module):
         # SD1's "scaled linear" schedule: betas are linear in their square roots
         betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
         self.register_buffer("alphas_cumprod", (1 - betas).cumprod(0).float(), persistent=False)
+
+    @cached_property
+    def name(self) -> str:
+        """What tells it from others: its file's name and the beginning of its SHA-256; empty where there is no file."""
+        if self.source is None:
+            return ""
+        return f"{self.source.stem} [{hashlib.sha256(self.source.read_bytes()).hexdigest()[:10]}]"
 
     @property
     def device(self) -> torch.device:

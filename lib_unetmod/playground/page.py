@@ -25,6 +25,7 @@ from ..webui.upcoming_picture import PictureControls
 from . import report
 from .command import command_line
 from .comparing import Comparison
+from .folders import presets_folder
 from .model import SmallModel
 from .samplers import SAMPLERS
 from .sampling import Picture, Progress, draw, upcoming, warm_up
@@ -114,15 +115,6 @@ def build(model: SmallModel, presets: Path | None = None, first: Selection = FIR
         stop.click(halt, None, outputs[2], cancels=[drawn], queue=False, show_api=False, show_progress="hidden")
         page.unload(leave)
     return page
-
-
-def presets_folder() -> Path:
-    """Where the page keeps presets: among the user's settings, as each system has them."""
-    if os.name == "nt":
-        settings = os.environ.get("APPDATA") or Path.home() / "AppData" / "Roaming"
-    else:
-        settings = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
-    return Path(settings) / "unetmod" / "presets"
 
 
 def drawing(model: SmallModel, drawings: Drawings) -> Callable[..., Iterator[tuple[Any, ...]]]:

@@ -49,7 +49,7 @@ class Picture:
     """A drawn picture, the times it took, how many evaluations it made, notes for the user, its settings as used.
 
     `kept_bytes` are those of the tensors that methods kept between evaluations, at their most. In `predicted` of the
-    evaluations no layer ran; `plans` is that of the run.
+    evaluations no layer ran; `plans` is that of the run. `latent` (1, 4, h, w) is what was decoded, on the CPU.
     """
 
     image: Image.Image
@@ -60,6 +60,7 @@ class Picture:
     kept_bytes: int = 0
     predicted: int = 0
     plans: Mapping[str, str] = field(default_factory=dict)
+    latent: Tensor | None = field(default=None, repr=False, compare=False)
 
     @property
     def evaluation_ms(self) -> float:
@@ -121,6 +122,7 @@ def draw(model: SmallModel, settings: Settings, configs: Iterable[Config] = (), 
         kept_bytes=run.kept_bytes,
         predicted=len(run.predicted),
         plans=run.plans,
+        latent=latent.float().cpu(),
     )
 
 
@@ -141,7 +143,7 @@ def upcoming(model: SmallModel, settings: Settings) -> UpcomingPicture:
         evaluations=evaluations,
         guided=settings.cfg != 1,
     )
-    return UpcomingPicture(unet, (one,))
+    return UpcomingPicture(unet, (one,), model.name)
 
 
 def warm_up(model: SmallModel, settings: Settings) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from ..methods.speed.guidance_interval import GuidanceInterval
 from ..methods.speed.step_forecast import StepForecast
 from ..methods.speed.token_downsampling import TokenDownsampling
 from . import speed_target
+from .files import FileError, read_json, write_text
 from .selection import Selection, config_of, selection_of
 
 SUFFIX = ".json"
@@ -185,19 +185,10 @@ class Presets:
         return name
 
     def _write(self, path: Path, preset: Preset) -> None:
-        """Write the file as a whole or not at all."""
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle, begun = tempfile.mkstemp(".part", ".", path.parent)
-            try:
-                with os.fdopen(handle, "w", encoding="utf-8") as file:
-                    file.write(preset.text)
-                os.replace(begun, path)
-            except BaseException:
-                os.unlink(begun)
-                raise
-        except OSError as error:
-            raise PresetError(f"{path.name} cannot be written to {path.parent}: {error.strerror or error}.") from None
+            write_text(path, preset.text)
+        except FileError as error:
+            raise PresetError(f"{path.name} {error}.") from None
 
 
 def read_file(path: Path) -> Preset:
@@ -208,20 +199,9 @@ def read_file(path: Path) -> Preset:
     """
     file = f"The file {shortened(path.name)}"
     try:
-        if not path.is_file():
-            raise PresetError(f"{file} is no file.")
-        with path.open("rb") as opened:
-            data = opened.read(MOST_BYTES + 1)
-    except OSError as error:
-        raise PresetError(f"{file} cannot be read: {error.strerror or error}.") from None
-    if len(data) > MOST_BYTES:
-        raise PresetError(f"{file} is larger than the {MOST_BYTES // 1024} KiB that a preset may have.")
-    try:
-        held = json.loads(data.decode("utf-8-sig"))
-    except RecursionError:
-        raise PresetError(f"{file} is no preset: it is nested too deeply.") from None
-    except ValueError:  # no UTF-8, no JSON, or a number of more digits than Python reads
-        raise PresetError(f"{file} is no preset: it cannot be read as JSON.") from None
+        held = read_json(path, MOST_BYTES, "preset")
+    except FileError as error:
+        raise PresetError(f"{file} {error}.") from None
     if not isinstance(held, Mapping) or set(held) != {"name", "methods"}:
         raise PresetError(f'{file} is no preset: it takes {{"name": ..., "methods": ...}} and nothing else.')
     try:

@@ -20,6 +20,7 @@ from ..methods.speed.guidance_interval import GuidanceInterval
 from ..methods.speed.step_forecast import StepForecast
 from ..methods.speed.token_downsampling import TokenDownsampling
 from ..parts.caching.plan import FULL
+from .profiles import Profiles
 from .selection import Selection, configs_of
 
 #: Its name in a choice of methods, in requests and among the panel's controls.
@@ -68,11 +69,13 @@ class Fitted(NamedTuple):
         configs: the methods; empty where none can.
         words: what they do, for the chip: `2x: 10 of 20 steps run`.
         sentence: what cannot be reached, and what can; empty where the speed is met.
+        note: how near the picture is for which it was tuned; empty where it is the same, or nothing was tuned.
     """
 
     configs: tuple[Config, ...]
     words: str
     sentence: str = ""
+    note: str = ""
 
 
 def taken_apart(selection: Any) -> tuple[str, Any]:
@@ -82,12 +85,15 @@ def taken_apart(selection: Any) -> tuple[str, Any]:
     return selection[SPEED], {name: values for name, values in selection.items() if name != SPEED}
 
 
-def settled(selection: Any, upcoming: Callable[[], UpcomingPicture]) -> tuple[list[Config], list[str]]:
+def settled(
+    selection: Any, upcoming: Callable[[], UpcomingPicture], profiles: Profiles | None = None
+) -> tuple[list[Config], list[str]]:
     """The configs of a choice of methods with those that its speed needs, and a sentence for all that is left out.
 
     Args:
         selection: whatever came for one.
         upcoming: the picture that is drawn with them; asked only where a speed is set.
+        profiles: what was tuned.
     """
     word, methods = taken_apart(selection)
     configs, problems = configs_of(methods)
@@ -97,29 +103,44 @@ def settled(selection: Any, upcoming: Callable[[], UpcomingPicture]) -> tuple[li
         return configs, [*problems, f"{error} It is left out."]
     if word == OFF:
         return configs, problems
-    configs, sentence = with_speed(word, configs, upcoming())
-    return configs, [*problems, *([sentence] if sentence else [])]
+    configs, found = with_speed(word, configs, upcoming(), profiles)
+    unread = profiles.problems() if profiles else []
+    return configs, [*problems, *unread, *(text for text in (found.sentence, found.note) if text)]
 
 
-def with_speed(word: str, configs: Iterable[Config], upcoming: UpcomingPicture) -> tuple[list[Config], str]:
-    """The configs that change anything, and after them those that make the picture so much faster; what cannot be reached.
+def with_speed(
+    word: str, configs: Iterable[Config], upcoming: UpcomingPicture, profiles: Profiles | None = None
+) -> tuple[list[Config], Fitted]:
+    """The configs that change anything, and after them those that make the picture so much faster; what is said of these.
 
     Args:
         word: one of `KNOB.choices`, not off.
     """
     on = [config for config in configs if not config.neutral]
-    found = fitted(word, {method_of(config).name for config in on}, upcoming)
-    return [*on, *found.configs], found.sentence
+    found = fitted(word, {method_of(config).name for config in on}, upcoming, profiles)
+    return [*on, *found.configs], found
 
 
-def fitted(word: str, chosen: Collection[str], upcoming: UpcomingPicture) -> Fitted:
-    """The methods that make the picture so much faster.
+def fitted(word: str, chosen: Collection[str], upcoming: UpcomingPicture, profiles: Profiles | None = None) -> Fitted:
+    """The methods that make the picture so much faster: as it was tuned for this model, or as it was measured for all.
 
     Args:
         word: one of `KNOB.choices`, not off.
         chosen: names of the methods that are on anyway; what they do is left to them.
         upcoming: the picture.
+        profiles: what was tuned.
     """
+    profile = profiles.nearest(word, upcoming) if profiles else None
+    if profile is None or any(method_of(config).name in chosen for config in profile.configs):
+        return _as_it_comes(word, chosen, upcoming)
+    forecast = next((config for config in profile.configs if isinstance(config, StepForecast)), None)
+    does = _run(forecast, upcoming) if forecast else ", ".join(config.title for config in profile.configs)
+    exact = profile.distance(word, upcoming) == 0
+    note = "" if exact else f"Speed {word} goes by what was tuned for {profile}."
+    return Fitted(profile.configs, f"{word}: {does}, tuned", note=note)
+
+
+def _as_it_comes(word: str, chosen: Collection[str], upcoming: UpcomingPicture) -> Fitted:
     if "step_forecast" in chosen:
         sentence = f"Speed {word} is left out: Step forecast is on, and decides which steps run. Untick one of them."
         return Fitted((), f"{word}: left to Step forecast", sentence)
@@ -135,7 +156,7 @@ def fitted(word: str, chosen: Collection[str], upcoming: UpcomingPicture) -> Fit
         speed=wanted, first_pass="first" not in short, hires_pass="hires" not in short, img2img="img2img" not in short
     )
     if upcoming.last.name not in short and _acts(forecast, upcoming):
-        return Fitted((*configs, forecast), f"{word}: {_run(forecast, upcoming, short)}")
+        return Fitted((*configs, forecast), f"{word}: {_run(forecast, upcoming)}")
     coarser = [] if "token_downsampling" in chosen else _coarser_keys(upcoming)
     return _too_few(word, [*configs, *coarser], upcoming)
 
@@ -153,14 +174,15 @@ def _too_few(word: str, configs: list[Config], upcoming: UpcomingPicture) -> Fit
     )
 
 
-def _run(forecast: StepForecast, upcoming: UpcomingPicture, short: Collection[str]) -> str:
+def _run(forecast: StepForecast, upcoming: UpcomingPicture) -> str:
     """`10 of 20 steps run`, for hires fix both passes; a share where the sampler decides on the way how many there are."""
     if any(one.evaluations is None for one in upcoming.passes):
         return f"about {100 / forecast.speed:.0f} % of the steps run"
     counts = []
     for one in upcoming.passes:
         total = _evaluations(one)
-        counts.append(f"{total if one.name in short else forecast.plan_of(one).letters.count(FULL)} of {total}")
+        acts = forecast.acts_in(one.name)
+        counts.append(f"{forecast.plan_of(one).letters.count(FULL) if acts else total} of {total}")
     return f"{' and '.join(counts)} steps run"
 
 

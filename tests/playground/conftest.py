@@ -36,8 +36,11 @@ def checkpoint(model: playground_model.SmallModel, tmp_path_factory: pytest.Temp
 
 
 @pytest.fixture
-def run(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """The command line with that file: its exit status, and what it prints to both."""
+def run(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[int, str, str]]:
+    """The command line with that file, and no user's folder: its exit status, and what it prints to both."""
+    monkeypatch.setattr("lib_unetmod.playground.cli.tuned_folder", lambda: tmp_path / "nothing tuned")
 
     def run(*arguments: Any) -> tuple[int, str, str]:
         code = cli.main([*map(str, arguments), "--checkpoint", str(checkpoint)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -49,6 +50,22 @@ def test_a_speed_is_met_and_one_that_cannot_be_is_refused(run, tmp_path):
     assert code == 0 and "modified: 8 steps (4 run) of" in out
     code, _, err = run("generate", "owl", *arguments, "--steps", 4)
     assert code == 2 and err == "Speed 2x cannot be reached with 4 steps: nothing is done. Take 8 steps or more.\n"
+
+
+def test_what_is_tuned_is_kept_and_drawn_with(run, tmp_path):
+    kind = ("--width", 64, "--height", 64, "--steps", 8, "--sampler", "dpm++2m", "--tuned", tmp_path / "tuned")
+    code, out, _ = run("tune", "owl", "taxi", *kind, "--speed", 2, "-o", tmp_path / "sheet.png")
+    assert code == 0 and re.search(r"Speed 2x: .+, 0\.\d\d of the time", out)
+    assert re.search(r"the time of (2\d|1\d) images", out) and (tmp_path / "sheet.png").is_file()
+    (path,) = (tmp_path / "tuned").iterdir()
+    assert f"2x: {path}" in out
+    held = json.loads(path.read_text("utf-8"))
+    held["methods"] = {"step_forecast": {"plan": "FPPPPPFF"}}  # one that nothing else would come to
+    path.write_text(json.dumps(held), "utf-8")
+    code, out, _ = run("generate", "owl", *kind, "--speed", 2, "-o", tmp_path / "owl.png")
+    assert code == 0 and "8 steps (3 run) of" in out
+    code, out, _ = run("generate", "owl", *kind[:4], *kind[6:], "--steps", 10, "--speed", 2, "-o", tmp_path / "owl.png")
+    assert code == 0 and "Note: Speed 2x goes by what was tuned for 8 steps, CFG 4, 64x64." in out
 
 
 def test_info_names_blocks_words_methods_and_knobs(run):

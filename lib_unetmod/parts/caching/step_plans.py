@@ -34,6 +34,11 @@ def shipped_plan(sampler: str, schedule: str, evaluations: int | None, speed: fl
     return min(plans, key=lambda plan: abs(math.log(len(plan) / count))).stretched(count)
 
 
+def all_shipped_plans() -> list[tuple[str, str]]:
+    """Samplers and schedules for which any was searched."""
+    return list(dict.fromkeys((one["sampler"], one["schedule"]) for one in _shipped()))
+
+
 @cache
 def _shipped() -> tuple[dict[str, Any], ...]:
     return tuple(json.loads(_FILE.read_text("utf-8"))["plans"])

@@ -1,0 +1,48 @@
+"""What a search found: as a profile to be kept, and in the words of a user."""
+
+from __future__ import annotations
+
+from ..core.upcoming_picture import UpcomingPicture
+from ..settings.profiles import Profile, TunedPass
+from ..settings.selection import selection_of
+from .search import Found, Tuned
+
+
+def profile_of(tuned: Tuned, upcoming: UpcomingPicture) -> Profile:
+    """What is kept of a speed's search."""
+    measured = {"time": tuned.best.time, "error": tuned.best.error}
+    for name, trial in (("shipped", tuned.shipped), ("fewer_steps", tuned.fewer_steps)):
+        if trial is not None:
+            measured[name] = trial.error
+    return Profile(
+        upcoming.model,
+        tuned.word,
+        tuple(TunedPass.of(one) for one in upcoming.passes),
+        selection_of(tuned.best.candidate.configs),
+        {name: float(f"{value:.4g}") for name, value in measured.items()},
+    )
+
+
+def sentences(found: Found, upcoming: UpcomingPicture) -> list[str]:
+    """What was found for each speed, and at which cost."""
+    said = [_sentence(one, upcoming) for one in found.tuned]
+    said += found.problems
+    if found.stopped:
+        said.append("Tuning was stopped: what was best so far is kept." if found.tuned else "Tuning was stopped.")
+    return [*said, f"Tuning took the time of {found.pictures:.0f} images."]
+
+
+def _sentence(tuned: Tuned, upcoming: UpcomingPicture) -> str:
+    """`Speed 2x: tuned plan, 0.51 of the time. Its images differ 0.14 times as much as those of 10 steps.`"""
+    best, fewer = tuned.best, tuned.fewer_steps
+    said = f"Speed {tuned.word}: {best.candidate.name}, {best.time:.2f} of the time."
+    if fewer is None:
+        return said
+    last = upcoming.last
+    steps = max(round(fewer.candidate.share * last.steps), 1)
+    if tuned.beaten:
+        return f"{said} Fewer steps are better here: set {steps} sampling steps and Speed off."
+    said += f" Its images differ {best.error / fewer.error:.2f} times as much as those of {steps} steps"
+    if tuned.shipped and tuned.shipped.candidate != best.candidate:
+        said += f", as shipped {tuned.shipped.error / fewer.error:.2f} times"
+    return said + "."

@@ -1,0 +1,245 @@
+"""The search: what is drawn within a number of pictures' time, what is climbed from, and on which pictures it is judged.
+
+Candidates are drawn on a few pictures and compared with the same pictures drawn plain, by their final latents. The best plan
+is climbed from: two of its steps are exchanged, and kept where the pictures come nearer, the form of search that
+docs/speed.md found best (hill climbing on the final picture, as BudCache, arXiv 2606.13496, does for transformers). What was
+found is judged beside the shipped plan and fewer steps on other pictures, so that it is never kept where it is worse there.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import NamedTuple
+
+from ..core.knobs import ConfigError
+from ..settings.speed_target import fitted
+from .candidates import Candidate, Space
+from .drawer import Drawer, Drawn, Stopped
+
+#: Called with what is done now, the share of all that is done, and the seconds that are left.
+Told = Callable[[str, float, float], None]
+
+#: By how much a candidate may take longer than the shipped plan and still count as of that speed: times waver.
+_SLOWER = 1.08
+#: Neighbours that were tried before, drawn one after the other, after which there are hardly others.
+_MISSES = 100
+#: Squared errors below are rounding.
+_ROUNDING = 1e-12
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is drawn.
+
+    Attributes:
+        choosing: pictures on which candidates are compared and climbed.
+        checking: others on which the best are judged.
+        one, all: in how many plain pictures' time, for one speed and for all of them.
+    """
+
+    choosing: int
+    checking: int
+    one: float
+    all: float
+
+    def pictures(self, speeds: int) -> float:
+        """In how many plain pictures' time so many speeds are tuned."""
+        return self.one if speeds == 1 else self.all
+
+
+QUICK = Effort(choosing=2, checking=2, one=25, all=40)
+THOROUGH = Effort(choosing=3, checking=4, one=200, all=400)
+
+
+class Trial(NamedTuple):
+    """A candidate as it was drawn.
+
+    Attributes:
+        error: distance of its final latents from the plain ones: root of the mean square, geometric mean over pictures.
+        time: over the plain pictures'.
+    """
+
+    candidate: Candidate
+    error: float
+    time: float
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What was found for a speed.
+
+    Attributes:
+        word: the speed, as `2x`.
+        best: of the methods, as judged.
+        shipped, fewer_steps: beside it, judged on the same pictures; None where drawing was stopped before.
+    """
+
+    word: str
+    best: Trial
+    shipped: Trial | None = None
+    fewer_steps: Trial | None = None
+
+    @property
+    def beaten(self) -> bool:
+        """Whether fewer steps come nearer to the plain picture in the same time."""
+        return self.fewer_steps is not None and self.fewer_steps.error < self.best.error
+
+
+@dataclass(frozen=True)
+class Found:
+    """All that was found, with what could not be.
+
+    Attributes:
+        tuned: by speed.
+        problems: sentences.
+        pictures: in how many plain pictures' time.
+        stopped: whether the user stopped on the way.
+    """
+
+    tuned: tuple[Tuned, ...]
+    problems: tuple[str, ...] = ()
+    pictures: float = 0.0
+    stopped: bool = False
+
+
+def tune(drawer: Drawer, words: Sequence[str], effort: Effort = QUICK, told: Told = lambda *_: None) -> Found:
+    """Search for each of the speeds `words`, as `2x`; what was found before the user stopped is kept."""
+    search = _Search(drawer, effort, effort.pictures(len(words)), told)
+    tuned: list[Tuned] = []
+    problems: list[str] = []
+    stopped = False
+    try:
+        search.draw_plain()
+        for number, word in enumerate(words):
+            search.budget = search.spent + (search.most - search.spent) / (len(words) - number)
+            try:
+                tuned.append(search.tuned(word))
+            except ConfigError as error:
+                problems.append(str(error))
+    except Stopped:
+        stopped = True
+        tuned += search.so_far()
+    return Found(tuple(tuned), tuple(problems), search.spent, stopped)
+
+
+class _Search:
+    """Attributes:
+    most, budget: in plain pictures' time, of all and up to the end of the present speed.
+    """
+
+    def __init__(self, drawer: Drawer, effort: Effort, most: float, told: Told) -> None:
+        self.most = self.budget = most
+        self._drawer = drawer
+        self._told = told
+        self._choosing = range(effort.choosing)
+        self._checking = range(effort.choosing, effort.choosing + effort.checking)
+        self._plain: dict[int, Drawn] = {}
+        self._seconds = 0.0
+        self._word = ""
+        self._best: Trial | None = None
+
+    @property
+    def spent(self) -> float:
+        """In plain pictures' time."""
+        return self._seconds / self._picture if self._plain else 0.0
+
+    @property
+    def _picture(self) -> float:
+        return max(fmean(one.seconds for one in self._plain.values()), 1e-9)
+
+    def draw_plain(self) -> None:
+        """The pictures as they are with no speed."""
+        for number in (*self._choosing, *self._checking):
+            self._say("Drawing without")
+            self._plain[number] = self._drawn(number, Candidate("plain", ()))
+
+    def tuned(self, word: str) -> Tuned:
+        """
+        Raises:
+            ConfigError: where no step can be left out at that speed.
+        """
+        self._word, self._best = word, None
+        chance = random.Random(word)
+        as_shipped = fitted(word, (), self._drawer.upcoming)
+        space = Space.of(as_shipped.configs, self._drawer.upcoming)
+        if space is None:
+            raise ConfigError(as_shipped.sentence or f"Speed {word} leaves out no step here, so there is nothing to tune.")
+        shipped = self._best = self._trial(space.shipped(), self._choosing)
+        fewer = space.fewer_steps()
+        budget = self.budget - len(self._checking) * (2 * shipped.time + fewer.share)
+        plans = [shipped]
+        for candidate in space.others():
+            if not self._fits(shipped, budget):
+                break
+            trial = self._trial(candidate, self._choosing)
+            if trial.time > _SLOWER * shipped.time:
+                continue
+            if trial.error < self._best.error:
+                self._best = trial
+            if candidate.plans:
+                plans.append(trial)
+        self._climb(space, min(plans, key=lambda one: one.error), chance, budget)
+        return self._judged(shipped.candidate, fewer)
+
+    def so_far(self) -> list[Tuned]:
+        """The best of the speed at which it was stopped, if anything was drawn for it."""
+        return [Tuned(self._word, self._best)] if self._best else []
+
+    def _climb(self, space: Space, best: Trial, chance: random.Random, budget: float) -> None:
+        """Exchange two steps as long as another try fits into the budget; what is nearer is gone on from."""
+        tried = {best.candidate.plans}
+        misses = 0
+        while self._fits(best, budget) and misses < _MISSES:
+            candidate = space.neighbour(best.candidate, chance)
+            if candidate is None:
+                return
+            if candidate.plans in tried:
+                misses += 1
+                continue
+            tried.add(candidate.plans)
+            misses = 0
+            trial = self._trial(candidate, self._choosing)
+            if trial.error < best.error:
+                best = trial
+                if self._best is None or best.error < self._best.error:
+                    self._best = best
+
+    def _fits(self, like: Trial, budget: float) -> bool:
+        """Whether there is time for another trial like this one."""
+        return self.spent + len(self._choosing) * like.time <= budget
+
+    def _judged(self, shipped: Candidate, fewer: Candidate) -> Tuned:
+        """On other pictures: the best that was found, unless the shipped plan is better there."""
+        judged_shipped = self._trial(shipped, self._checking)
+        best = judged_shipped
+        if self._best is not None and self._best.candidate != shipped:
+            found = self._trial(self._best.candidate, self._checking)
+            best = min(found, judged_shipped, key=lambda one: one.error)
+        return Tuned(self._word, best, judged_shipped, self._trial(fewer, self._checking))
+
+    def _trial(self, candidate: Candidate, numbers: Sequence[int]) -> Trial:
+        errors, seconds = [], 0.0
+        for number in numbers:
+            self._say(f"{self._word}: {candidate.name}")
+            drawn = self._drawn(number, candidate)
+            error = (drawn.latent.double() - self._plain[number].latent.double()).square().mean().item()
+            # The mean of logarithms: no picture that is hard to draw decides alone.
+            errors.append(math.log(max(error, _ROUNDING)) / 2 if math.isfinite(error) else math.inf)
+            seconds += drawn.seconds
+        plain = sum(self._plain[number].seconds for number in numbers)
+        return Trial(candidate, math.exp(fmean(errors)), seconds / max(plain, 1e-9))
+
+    def _drawn(self, number: int, candidate: Candidate) -> Drawn:
+        drawn = self._drawer.draw(number, candidate.configs, candidate.share)
+        self._seconds += drawn.seconds
+        return drawn
+
+    def _say(self, words: str) -> None:
+        self._told(words, min(self.spent / self.most, 1.0), max(self.most - self.spent, 0.0) * self._seconds_of_picture())
+
+    def _seconds_of_picture(self) -> float:
+        return self._picture if self._plain else 0.0
