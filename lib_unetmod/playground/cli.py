@@ -226,7 +226,7 @@ def _tune(options: argparse.Namespace) -> None:
     for sentence in sentences(found, drawer.upcoming):
         print(sentence)
     for tuned in found.tuned:
-        print(f"{tuned.word}: {Profiles(options.tuned).keep(profile_of(tuned, drawer.upcoming))}")
+        print(f"{tuned.word}: {Profiles(options.tuned).keep(profile_of(tuned, drawer.upcoming, found.pictures))}")
     if output and found.tuned:
         from .comparing import compare
         from .sheet import sheet

@@ -18,8 +18,11 @@ from PIL import Image, UnidentifiedImageError
 from ..core.unet_map import inspect_unet
 from ..core.upcoming_picture import UpcomingPicture
 from ..settings.presets import Presets
-from ..settings.selection import Selection
-from ..settings.speed_target import settled
+from ..settings.profiles import Profiles
+from ..settings.selection import Selection, configs_of
+from ..settings.speed_target import OFF, settled, taken_apart, tuning_of
+from ..tuning.result import profile_of, sentences
+from ..tuning.search import EFFORTS, tune
 from ..webui.panel import Panel
 from ..webui.upcoming_picture import PictureControls
 from . import report
@@ -30,7 +33,8 @@ from .model import SmallModel
 from .samplers import SAMPLERS
 from .sampling import Picture, Progress, draw, upcoming, warm_up
 from .settings import CFG, LABELS, STEPS, Settings, SettingsError, number
-from .stopping import Drawings, Stopped
+from .stopping import Drawing, Drawings, Stopped
+from .tuning import PlaygroundDrawer
 
 _HERE = Path(__file__).parent
 _ROOT = _HERE.parent.parent
@@ -73,7 +77,7 @@ def build(model: SmallModel, presets: Path | None = None, first: Selection = FIR
         docs_link=lambda page: f"docs/{page}" if (DOCS / page).is_file() else None,
     )
     panel.switch.value = bool(first)
-    drawings = Drawings()
+    drawings, profiles = Drawings(), Profiles((presets or presets_folder()) / "tuned")
     with gr.Blocks(
         theme=_theme(),
         title="UNet Mod",
@@ -93,10 +97,10 @@ def build(model: SmallModel, presets: Path | None = None, first: Selection = FIR
                 outputs = _results()
             with gr.Column(elem_id="playground_settings"):
                 inputs = [prompt, negative, *_settings(model, panel, seed)]
-        panel.wire(_picture(model, inputs[2:7] + inputs[8:]))
+        panel.wire(_picture(model, inputs[2:7] + inputs[8:], profiles))
         drawn = gr.on(
             [button.click, prompt.submit],
-            drawing(model, drawings),
+            drawing(model, drawings, profiles),
             [*inputs, *panel.components],
             outputs,
             api_name="generate",
@@ -117,10 +121,13 @@ def build(model: SmallModel, presets: Path | None = None, first: Selection = FIR
     return page
 
 
-def drawing(model: SmallModel, drawings: Drawings) -> Callable[..., Iterator[tuple[Any, ...]]]:
+def drawing(
+    model: SmallModel, drawings: Drawings, profiles: Profiles | None = None
+) -> Callable[..., Iterator[tuple[Any, ...]]]:
     """The page's event function: yields the original as soon as it is there, then both and what sets them apart.
 
-    What it draws stands in `drawings` meanwhile, where it can be stopped: then it ends without a further word.
+    What it draws stands in `drawings` meanwhile, where it can be stopped: then it ends without a further word. What is tuned
+    goes into `profiles`.
     """
 
     def generate(
@@ -157,7 +164,12 @@ def drawing(model: SmallModel, drawings: Drawings) -> Callable[..., Iterator[tup
             raise _refusal(str(error)) from None
 
         on, selection = Panel.selection(controls)
-        configs, problems = settled(selection, lambda: upcoming(model, settings)) if on else ([], [])
+        if on:
+            with drawings.running(request.session_hash or "") as running:
+                notes += _tuned(model, settings, selection, profiles, running, progress)
+                if running.stopped:
+                    return
+        configs, problems = settled(selection, lambda: upcoming(model, settings), profiles) if on else ([], [])
         acting = any(not config.neutral for config in configs)
         total, unit = settings.evaluations * (2 if acting else 1), f"{report.call(settings)}s"
         with drawings.running(request.session_hash or "") as running, suppress(Stopped):
@@ -194,7 +206,27 @@ def drawing(model: SmallModel, drawings: Drawings) -> Callable[..., Iterator[tup
     return generate
 
 
-def _picture(model: SmallModel, controls: list[gr.components.Component]) -> PictureControls:
+def _tuned(
+    model: SmallModel,
+    settings: Settings,
+    selection: Selection,
+    profiles: Profiles | None,
+    running: Drawing,
+    progress: gr.Progress,
+) -> list[str]:
+    """Tune for the page's prompt where that is asked for and not done yet. Returns what was found, in sentences."""
+    word, way = tuning_of(selection)
+    if way == OFF or profiles is None or profiles.holds(word, upcoming(model, settings), EFFORTS[way].one):
+        return []
+    own = [config for config in configs_of(taken_apart(selection)[1])[0] if not config.neutral]
+    drawer = PlaygroundDrawer(model, settings, [settings.prompt], own, lambda: running.reached("while tuning"))
+    found = tune(drawer, [word], EFFORTS[way], lambda words, share, _seconds: progress(share, desc=f"Tuning. {words}"))
+    for tuned in found.tuned:
+        profiles.keep(profile_of(tuned, drawer.upcoming, found.pictures))
+    return sentences(found, drawer.upcoming)
+
+
+def _picture(model: SmallModel, controls: list[gr.components.Component], profiles: Profiles) -> PictureControls:
     def read(
         sampler: str, steps: float, width: float, height: float, cfg: float, image: Image.Image | None, strength: float
     ) -> UpcomingPicture | None:
@@ -204,7 +236,7 @@ def _picture(model: SmallModel, controls: list[gr.components.Component]) -> Pict
         except SettingsError:
             return None
 
-    return PictureControls(controls, read)
+    return PictureControls(controls, read, profiles)
 
 
 def _theme() -> gr.themes.Base:

@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ..core.config import Config
+from ..core.registry import method_of
 from ..core.upcoming_picture import UpcomingPicture
-from ..tuning.drawer import Drawn
+from ..tuning.drawer import Drawn, Stopped
+from . import stopping
 from .model import SmallModel
 from .sampling import draw, upcoming, warm_up
 from .settings import Settings
@@ -19,7 +21,7 @@ class PlaygroundDrawer:
     Args:
         prompts: what is drawn; all else is as `settings` say.
         configs: what is on anyway.
-        look: called after each evaluation; what it raises ends the drawing.
+        look: called after each evaluation; raises `stopping.Stopped` where the user has stopped.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class PlaygroundDrawer:
         self._prompts = prompts
         self._configs = configs
         self._look = look
+        self.own = frozenset(method_of(config).name for config in configs)
         warm_up(model, self._settings)
 
     @property
@@ -46,5 +49,8 @@ class PlaygroundDrawer:
         seed = (self._settings.seed + number // len(self._prompts)) % 2**32
         steps = max(round(share * self._settings.steps), 1)
         settings = replace(self._settings, prompt=prompt, seed=seed, steps=steps)
-        picture = draw(self._model, settings, [*self._configs, *configs], lambda *_: self._look())
+        try:
+            picture = draw(self._model, settings, [*self._configs, *configs], lambda *_: self._look())
+        except stopping.Stopped:
+            raise Stopped from None
         return Drawn(picture.latent, picture.timings.unet)

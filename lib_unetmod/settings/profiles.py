@@ -82,8 +82,8 @@ class Profile:
         speed: as `2x`.
         passes: of the picture.
         methods: what makes it faster.
-        measured: what was measured, as numbers by name: `time` over all steps, `error` of the final latents, and that of
-            fewer steps, `fewer_steps`, and of the shipped plan, `shipped`.
+        measured: numbers by name: `pictures`, the time that tuning took, in pictures; `time` over all steps; `error` of the
+            final latents, and beside it that of fewer steps, `fewer_steps`, and of the shipped plan, `shipped`.
     """
 
     model: str
@@ -119,7 +119,7 @@ class Profile:
     def distance(self, word: str, upcoming: UpcomingPicture) -> float:
         """0 where it was made for this speed and picture; infinite where it says nothing of it."""
         passes = tuple(TunedPass.of(one) for one in upcoming.passes)
-        if not self.model or self.model != upcoming.model or self.speed != word or len(self.passes) != len(passes):
+        if not _is_same(self.model, upcoming.model) or self.speed != word or len(self.passes) != len(passes):
             return math.inf
         return sum(mine.distance(other) for mine, other in zip(self.passes, passes, strict=True))
 
@@ -139,6 +139,13 @@ class Profiles:
         found = [(profile.distance(word, upcoming), profile) for profile in self._all() if isinstance(profile, Profile)]
         distance, profile = min(found, key=lambda one: one[0], default=(math.inf, None))
         return None if math.isinf(distance) else profile
+
+    def holds(self, word: str, upcoming: UpcomingPicture, pictures: float) -> bool:
+        """Whether that speed of that very picture was tuned, to the end or nearly, in the time of so many pictures."""
+        known = self.nearest(word, upcoming)
+        if known is None or known.distance(word, upcoming) > 0:
+            return False
+        return known.measured.get("pictures", 0.0) >= pictures / 2
 
     def problems(self) -> list[str]:
         """A sentence for each file that cannot be read."""
@@ -191,6 +198,14 @@ def read_file(path: Path) -> Profile:
         return _profile(held)
     except (ConfigError, ProfileError, TypeError, KeyError, ValueError, RecursionError) as error:
         raise ProfileError(f"{file} is passed over: {_plain(error)}.") from None
+
+
+def _is_same(model: str, other: str) -> bool:
+    """By what the files hold, `name [hash]`, where both say so: a file may have been renamed."""
+    hashes = [re.search(r"\[(\w+)\]$", one) for one in (model, other)]
+    if all(hashes):
+        return len({found[1] for found in hashes}) == 1
+    return bool(model) and model == other
 
 
 def _profile(held: Any) -> Profile:

@@ -23,8 +23,8 @@ from ..parts.caching.plan import FULL
 from .profiles import Profiles
 from .selection import Selection, configs_of
 
-#: Its name in a choice of methods, in requests and among the panel's controls.
-SPEED = "speed"
+#: Their names in a choice of methods, in requests and among the panel's controls.
+SPEED, TUNE = "speed", "tune"
 OFF = "off"
 
 #: Those that do it; what a user does with them is left alone.
@@ -62,6 +62,18 @@ KNOB = _SpeedKnob(
 )
 
 
+#: What is to be tuned before the next picture, and how long that may take.
+TUNE_KNOB = Knob(
+    "Tune for this model",
+    "Before the next image, searches which steps your model can skip: quick in the time of 25 images, thorough of 200.",
+    name=TUNE,
+    choices=(OFF, "quick", "thorough"),
+    default=OFF,
+)
+#: What stands beside the methods in a choice of them.
+OF_NO_METHOD: Mapping[str, Knob] = {SPEED: KNOB, TUNE: TUNE_KNOB}
+
+
 class Fitted(NamedTuple):
     """What makes a picture so much faster.
 
@@ -70,19 +82,38 @@ class Fitted(NamedTuple):
         words: what they do, for the chip: `2x: 10 of 20 steps run`.
         sentence: what cannot be reached, and what can; empty where the speed is met.
         note: how near the picture is for which it was tuned; empty where it is the same, or nothing was tuned.
+        is_tuned: whether that was found by tuning.
     """
 
     configs: tuple[Config, ...]
     words: str
     sentence: str = ""
     note: str = ""
+    is_tuned: bool = False
 
 
 def taken_apart(selection: Any) -> tuple[str, Any]:
     """The word for the speed, whatever it is, and the methods beside it."""
-    if not isinstance(selection, Mapping) or SPEED not in selection:
+    if not isinstance(selection, Mapping):
         return OFF, selection
-    return selection[SPEED], {name: values for name, values in selection.items() if name != SPEED}
+    methods = {name: values for name, values in selection.items() if name not in OF_NO_METHOD}
+    return selection.get(SPEED, OFF), methods
+
+
+def tuning_of(selection: Any) -> tuple[str, str]:
+    """The speed that is to be tuned first, and how: off and off where none is.
+
+    Raises:
+        ConfigError: for a way of tuning that there is not.
+    """
+    if not isinstance(selection, Mapping):
+        return OFF, OFF
+    way = TUNE_KNOB.parse(selection.get(TUNE, OFF))
+    try:
+        word = KNOB.parse(selection.get(SPEED, OFF))
+    except ConfigError:  # `settled` says so
+        word = OFF
+    return (OFF, OFF) if OFF in (word, way) else (word, way)
 
 
 def settled(
@@ -137,7 +168,7 @@ def fitted(word: str, chosen: Collection[str], upcoming: UpcomingPicture, profil
     does = _run(forecast, upcoming) if forecast else ", ".join(config.title for config in profile.configs)
     exact = profile.distance(word, upcoming) == 0
     note = "" if exact else f"Speed {word} goes by what was tuned for {profile}."
-    return Fitted(profile.configs, f"{word}: {does}, tuned", note=note)
+    return Fitted(profile.configs, f"{word}: {does}, tuned", note=note, is_tuned=True)
 
 
 def _as_it_comes(word: str, chosen: Collection[str], upcoming: UpcomingPicture) -> Fitted:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple, Protocol
 
 from torch import Tensor
@@ -19,7 +19,7 @@ class Drawn(NamedTuple):
     """A picture as its sampler left it.
 
     Attributes:
-        latent: (B, C, h, w), on the CPU.
+        latent: (B, C, h, w), on the CPU; a picture where the host has decoded it already.
         seconds: from its first evaluation to the end of its last pass.
     """
 
@@ -33,6 +33,10 @@ class Drawer(Protocol):
     @property
     def upcoming(self) -> UpcomingPicture:
         """The kind."""
+
+    @property
+    def own(self) -> Collection[str]:
+        """Names of the methods that are on anyway."""
 
     def draw(self, number: int, configs: Sequence[Config], share: float = 1.0) -> Drawn:
         """One picture.

@@ -8,9 +8,9 @@ from ..settings.selection import selection_of
 from .search import Found, Tuned
 
 
-def profile_of(tuned: Tuned, upcoming: UpcomingPicture) -> Profile:
-    """What is kept of a speed's search."""
-    measured = {"time": tuned.best.time, "error": tuned.best.error}
+def profile_of(tuned: Tuned, upcoming: UpcomingPicture, pictures: float) -> Profile:
+    """What is kept of a speed's search, which took so many pictures' time."""
+    measured = {"pictures": pictures, "time": tuned.best.time, "error": tuned.best.error}
     for name, trial in (("shipped", tuned.shipped), ("fewer_steps", tuned.fewer_steps)):
         if trial is not None:
             measured[name] = trial.error
@@ -29,7 +29,7 @@ def sentences(found: Found, upcoming: UpcomingPicture) -> list[str]:
     said += found.problems
     if found.stopped:
         said.append("Tuning was stopped: what was best so far is kept." if found.tuned else "Tuning was stopped.")
-    return [*said, f"Tuning took the time of {found.pictures:.0f} images."]
+    return [*said, *([f"Tuning took the time of {found.pictures:.0f} images."] if found.pictures else [])]
 
 
 def _sentence(tuned: Tuned, upcoming: UpcomingPicture) -> str:

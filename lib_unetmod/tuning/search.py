@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import NamedTuple
 
-from ..core.knobs import ConfigError
 from ..settings.speed_target import fitted
 from .candidates import Candidate, Space
 from .drawer import Drawer, Drawn, Stopped
@@ -53,6 +52,8 @@ class Effort:
 
 QUICK = Effort(choosing=2, checking=2, one=25, all=40)
 THOROUGH = Effort(choosing=3, checking=4, one=200, all=400)
+#: By what a user calls them.
+EFFORTS = {"quick": QUICK, "thorough": THOROUGH}
 
 
 class Trial(NamedTuple):
@@ -108,18 +109,23 @@ class Found:
 
 def tune(drawer: Drawer, words: Sequence[str], effort: Effort = QUICK, told: Told = lambda *_: None) -> Found:
     """Search for each of the speeds `words`, as `2x`; what was found before the user stopped is kept."""
-    search = _Search(drawer, effort, effort.pictures(len(words)), told)
-    tuned: list[Tuned] = []
+    spaces: dict[str, Space] = {}
     problems: list[str] = []
+    for word in words:
+        as_it_comes = fitted(word, drawer.own, drawer.upcoming)
+        if space := Space.of(as_it_comes.configs, drawer.upcoming):
+            spaces[word] = space
+        else:
+            problems.append(as_it_comes.sentence or f"Speed {word} leaves out no step here, so there is nothing to tune.")
+    search = _Search(drawer, effort, effort.pictures(len(spaces)), told)
+    tuned: list[Tuned] = []
     stopped = False
     try:
-        search.draw_plain()
-        for number, word in enumerate(words):
-            search.budget = search.spent + (search.most - search.spent) / (len(words) - number)
-            try:
-                tuned.append(search.tuned(word))
-            except ConfigError as error:
-                problems.append(str(error))
+        if spaces:
+            search.draw_plain()
+        for number, (word, space) in enumerate(spaces.items()):
+            search.budget = search.spent + (search.most - search.spent) / (len(spaces) - number)
+            tuned.append(search.tuned(word, space))
     except Stopped:
         stopped = True
         tuned += search.so_far()
@@ -157,17 +163,10 @@ class _Search:
             self._say("Drawing without")
             self._plain[number] = self._drawn(number, Candidate("plain", ()))
 
-    def tuned(self, word: str) -> Tuned:
-        """
-        Raises:
-            ConfigError: where no step can be left out at that speed.
-        """
+    def tuned(self, word: str, space: Space) -> Tuned:
+        """The best of the plans of a speed."""
         self._word, self._best = word, None
         chance = random.Random(word)
-        as_shipped = fitted(word, (), self._drawer.upcoming)
-        space = Space.of(as_shipped.configs, self._drawer.upcoming)
-        if space is None:
-            raise ConfigError(as_shipped.sentence or f"Speed {word} leaves out no step here, so there is nothing to tune.")
         shipped = self._best = self._trial(space.shipped(), self._choosing)
         fewer = space.fewer_steps()
         budget = self.budget - len(self._checking) * (2 * shipped.time + fewer.share)

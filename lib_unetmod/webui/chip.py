@@ -12,7 +12,11 @@ from ..core.knobs import ConfigError
 from ..core.registry import METHODS, Method
 from ..core.upcoming_picture import UpcomingPicture
 from ..settings import speed_target
+from ..settings.profiles import Profiles
 from .upcoming_picture import PictureControls
+
+#: Of tuning.
+_WAYS = speed_target.TUNE_KNOB.choices[1:]
 
 
 def summarise(method: Method, picture: PictureControls | None = None) -> Callable[..., Any]:
@@ -44,19 +48,28 @@ def summary_chip(method: Method, values: Sequence[Any], picture: UpcomingPicture
 
 
 def summarise_speed(methods: Sequence[Method], picture: PictureControls | None = None) -> Callable[..., Any]:
-    """The event function that writes the speed's chip from its value, all that `methods` are set to, and the page."""
+    """The event function that writes the speed's chip: of its value, its tuning, all that `methods` are set to, the page."""
     counts = [1 + len(knobs(method.config)) for method in methods]
 
-    async def write(word: Any, *values: Any) -> str:
+    async def write(word: Any, way: Any, *values: Any) -> str:
         rest = iter(values)
         own = {method.name: [*islice(rest, count)] for method, count in zip(methods, counts, strict=True)}
-        return speed_chip(word, own, upcoming(picture, [*rest]))
+        return speed_chip(word, own, upcoming(picture, [*rest]), way, picture.profiles if picture else None)
 
     return write
 
 
-def speed_chip(word: Any, own: Mapping[str, Sequence[Any]], picture: UpcomingPicture | None = None) -> str:
-    """What the speed will do beside the methods named in `own`, by their toggles and knobs; nothing where it is off."""
+def speed_chip(
+    word: Any,
+    own: Mapping[str, Sequence[Any]],
+    picture: UpcomingPicture | None = None,
+    way: Any = speed_target.OFF,
+    profiles: Profiles | None = None,
+) -> str:
+    """What the speed will do beside the methods named in `own`, by their toggles and knobs; nothing where it is off.
+
+    `way` says how it is to be tuned; `profiles` are what was.
+    """
     try:
         word = speed_target.KNOB.parse(word)
     except ConfigError as error:
@@ -65,9 +78,11 @@ def speed_chip(word: Any, own: Mapping[str, Sequence[Any]], picture: UpcomingPic
         return ""
     if picture is None:
         return f"<span>{speed_target.KNOB.label} {escape(word)}</span>"
-    found = speed_target.fitted(word, {name for name, values in own.items() if _is_on(METHODS[name], values)}, picture)
+    on = {name for name, values in own.items() if _is_on(METHODS[name], values)}
+    found = speed_target.fitted(word, on, picture, profiles)
     idle = f" class='unetmod-idle' title='{escape(found.sentence)}'" if found.sentence else ""
-    return f"<span{idle}>{escape(found.words)}</span>"
+    tuned = ", tuned first" if way in _WAYS and not found.sentence and not (found.is_tuned and not found.note) else ""
+    return f"<span{idle}>{escape(found.words)}{tuned}</span>"
 
 
 def _is_on(method: Method, values: Sequence[Any]) -> bool:

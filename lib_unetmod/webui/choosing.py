@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from ..settings.selection import Selection
-from ..settings.speed_target import OFF, SPEED
+from ..settings.speed_target import OF_NO_METHOD, OFF
 from . import controls
 
 #: What an event function answers: the new value of each control that changes.
@@ -28,4 +28,4 @@ def chosen(panel: Mapping[str, gr.components.Component], selection: Selection) -
 def cleared(panel: Mapping[str, gr.components.Component]) -> Updates:
     """The switch off, every method unticked and no speed; all knobs stay."""
     off = {control: False for name, control in panel.items() if "." not in name}
-    return {**off, panel[SPEED]: OFF}
+    return {**off, **{panel[name]: OFF for name in OF_NO_METHOD}}

@@ -1,7 +1,7 @@
 """From declared knobs to plain gradio components, and from the components' values to a selection and back.
 
 The order of the values is the order of the script's arguments: the switch, then for every method its toggle and its knobs,
-and the speed.
+and what belongs to no method: the speed and its tuning.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from ..core.knobs import ConfigError, Knob
 from ..core.registry import METHODS, Method
 from ..settings import speed_target
 from ..settings.selection import Selection
-from ..settings.speed_target import SPEED
 
 SWITCH = "switch"
 #: The groups in the panel's order, by the word under which users look for them.
@@ -65,11 +64,13 @@ def rarely_used(knob: Knob) -> int:
 def arguments() -> Iterator[tuple[str, Method | None, Knob | None]]:
     """Every argument after the switch: its name, its method, and its knob or, for the method's toggle, None.
 
-    The speed is no method's.
+    The speed and its tuning are no method's.
 
     Their order is that of a request's list, on which scripts rely: as in arguments.txt, to whose end new ones are written.
     """
-    known: dict[str, tuple[str, Method | None, Knob | None]] = {SPEED: (SPEED, None, speed_target.KNOB)}
+    known: dict[str, tuple[str, Method | None, Knob | None]] = {
+        name: (name, None, knob) for name, knob in speed_target.OF_NO_METHOD.items()
+    }
     for method in sorted(METHODS.values(), key=lambda m: (_group_place(m), m.at, m.name)):
         known[method.name] = (method.name, method, None)
         known |= {
@@ -120,12 +121,10 @@ def knob_control(method: Method, knob: Knob, value: Any, elem_id: str) -> gr.com
     return gr.Textbox(lines=1, max_lines=1, **common)
 
 
-def speed_control(value: str, elem_id: str) -> gr.components.Component:
-    """The row of speeds; it is rendered later."""
-    knob = speed_target.KNOB
-    return gr.Radio(
-        list(knob.choices), value=value, label=knob.label, elem_id=elem_id, elem_classes=["unetmod-speed"], render=False
-    )
+def strip_control(knob: Knob, value: str, elem_id: str) -> gr.components.Component:
+    """The strip of a knob of no method, such as the speeds; it is rendered later."""
+    classes = ["unetmod-speed", f"unetmod-of-{knob.name}"]
+    return gr.Radio(list(knob.choices), value=value, label=knob.label, elem_id=elem_id, elem_classes=classes, render=False)
 
 
 def shown(knob: Knob, value: Any) -> Any:
@@ -142,7 +141,7 @@ def values_of(on: bool, selection: Selection) -> list[Any]:
     values: list[Any] = [_ticked(on)]
     for _, method, knob in arguments():
         if method is None:
-            values.append(shown(knob, _speed_of(selection)))
+            values.append(shown(knob, _of_no_method(selection, knob)))
             continue
         chosen = _chosen(selection, method)
         if knob is None:
@@ -164,8 +163,9 @@ def selection_of_values(values: Any, defaults: Selection | None = None) -> tuple
     for position, (_, method, knob) in enumerate(arguments()):
         value = rest[position] if position < len(rest) else None
         if method is None:
-            value = _speed_of(defaults) if value is None else value
-            _set_if_changed(selection, knob, value)
+            value = _of_no_method(defaults, knob) if value is None else value
+            if value is not None:
+                _set_if_changed(selection, knob, value)
             continue
         chosen = _chosen(defaults, method)
         if knob is None:
@@ -188,8 +188,8 @@ def _set_if_changed(chosen: dict[str, Any], knob: Knob, value: Any) -> None:
         chosen[knob.name] = list(parsed) if knob.type is tuple else parsed
 
 
-def _speed_of(selection: Any) -> Any:
-    return selection.get(SPEED) if isinstance(selection, Mapping) else None
+def _of_no_method(selection: Any, knob: Knob) -> Any:
+    return selection.get(knob.name) if isinstance(selection, Mapping) else None
 
 
 def _chosen(selection: Any, method: Method) -> Mapping[str, Any] | None:

@@ -9,7 +9,9 @@ Forge dfdcbab.
 from __future__ import annotations
 
 import os
-from functools import partial
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -21,6 +23,7 @@ from torch import Tensor, nn
 
 from ..core.call import HostCall
 from ..core.unet_map import UnsupportedUNet, inspect_unet
+from ..settings.profiles import Profiles
 from .host_conditions import conditions_of, networks_of
 from .host_frames import why_moving
 from .host_guidance import guidance_of
@@ -97,14 +100,29 @@ def loaded() -> Loaded:
         "exact_steps": bool(_setting("img2img_fix_steps", False)),
     }
     try:
-        return Loaded(inspect_unet(_unet_of(model)), _trained_size_of(model), **known)
+        return Loaded(inspect_unet(_unet_of(model)), _trained_size_of(model), model=_name_of(model), **known)
     except UnsupportedUNet:
         return Loaded(**known)
+
+
+def _name_of(model: Any) -> str:
+    """The checkpoint's name and the beginning of its SHA-256, as the WebUI shows them."""
+    info = getattr(model, "sd_checkpoint_info", None)
+    name, shown = getattr(info, "name_for_extra", None) or "", getattr(info, "shorthash", None)
+    return f"{name} [{shown}]" if shown else name
 
 
 def presets_folder() -> Path:
     """Where the user's presets lie: in the WebUI's data folder, which outlives the extension's own; else in that one."""
     return Path(getattr(shared, "data_path", Path(__file__).parents[2])) / "unetmod" / "presets"
+
+
+def profiles() -> Profiles:
+    """What was tuned."""
+    return _profiles_in(presets_folder() / "tuned")
+
+
+_profiles_in = cache(Profiles)
 
 
 def docs_link(page: str) -> str | None:
@@ -186,6 +204,25 @@ def interrupted() -> bool:
     """Whether the user has stopped the picture that is drawn now."""
     state = getattr(shared, "state", None)
     return bool(getattr(state, "interrupted", False) or getattr(state, "skipped", False))
+
+
+@contextmanager
+def working() -> Iterator[Callable[[str, float, float], None]]:
+    """Inside, the WebUI's bar shows what is said: words, the share that is done, and the seconds that are left."""
+    state = getattr(shared, "state", None)
+    before = {name: getattr(state, name, None) for name in ("job_no", "job_count", "textinfo")}
+
+    def show(words: str, share: float, seconds: float) -> None:
+        if state is not None:
+            state.job_count, state.job_no = 100, int(100 * share)
+            state.textinfo = f"{words}: {100 * share:.0f} %, about {seconds:.0f} s left"
+
+    try:
+        yield show
+    finally:
+        for name, value in before.items():
+            if state is not None:
+                setattr(state, name, value)
 
 
 def seed_of(p: Any) -> int:

@@ -19,7 +19,7 @@ from typing import Any
 from ..core.config import Config
 from ..core.registry import METHODS, Method
 from ..settings.selection import INFOTEXT_NOTE, INFOTEXT_PREFIX, from_infotext, to_infotext
-from ..settings.speed_target import OFF, SPEED
+from ..settings.speed_target import OF_NO_METHOD, OFF
 from . import controls, host
 
 _LONGEST = 60
@@ -107,7 +107,7 @@ class Restore:
             return bool(selection)
         if self.name in METHODS:
             return self.name in selection
-        if self.name == SPEED:
+        if self.name in OF_NO_METHOD:
             return OFF
         return self._knob(selection)
 

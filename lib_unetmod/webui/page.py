@@ -98,7 +98,7 @@ class Page:
         def read(*values: Any) -> UpcomingPicture:
             return picture_of(tab, dict(zip(found, values, strict=False)), host.loaded())
 
-        return PictureControls(list(found.values()), read)
+        return PictureControls(list(found.values()), read, host.profiles())
 
 
 def _panel(elem_id: Callable[[str], str], defaults: settings.Defaults, row: DefaultsRow) -> Panel:

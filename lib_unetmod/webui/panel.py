@@ -19,7 +19,7 @@ from ..core.registry import METHODS, Method
 from ..settings.measured import Verdict, measured, verdict
 from ..settings.presets import Presets
 from ..settings.selection import Selection
-from ..settings.speed_target import ITS_METHODS, OFF, SPEED
+from ..settings.speed_target import ITS_METHODS, OFF, SPEED, TUNE
 from . import controls, counting
 from .chip import speed_chip, summarise, summarise_speed, summary_chip, upcoming
 from .defaults_row import DefaultsRow
@@ -58,7 +58,7 @@ class Panel:
         self._by_name = {controls.SWITCH: self._checkbox(controls.SWITCH, TITLE, "unetmod-switch")}
         for name, method, knob in controls.arguments():
             if method is None:
-                control = controls.speed_control(self._values[name], elem_id(name))
+                control = controls.strip_control(knob, self._values[name], elem_id(name))
             elif knob is None:
                 control = self._checkbox(name, method.title, "unetmod-toggle")
             else:
@@ -85,7 +85,7 @@ class Panel:
 
     @property
     def names(self) -> list[str]:
-        """The names of `components`: "switch", for each method its name and `method.knob`, and "speed"."""
+        """The names of `components`: "switch", for each method its name and `method.knob`, "speed" and "tune"."""
         return list(self._by_name)
 
     def component(self, name: str) -> gr.components.Component:
@@ -106,7 +106,7 @@ class Panel:
             with gr.Accordion(
                 METHODS_TITLE, open=False, elem_id=self._elem_id("accordion"), elem_classes=["unetmod-accordion"]
             ) as accordion:
-                self._quick.render(self._by_name[SPEED])
+                self._quick.render(self._by_name[SPEED], self._by_name[TUNE])
                 if self._presets:
                     self._presets.render()
                 for group in dict.fromkeys(method.group for method in controls.ordered_methods()):
@@ -179,7 +179,8 @@ class Panel:
             drawn = upcoming(picture, values[len(shown) :])
             methods = controls.ordered_methods()
             own = {method.name: [shown[control] for control in self._controls_of(method)] for method in methods}
-            speed = {self._chips[SPEED]: speed_chip(shown[self._by_name[SPEED]], own, drawn)}
+            word, way = (shown[self._by_name[name]] for name in (SPEED, TUNE))
+            speed = {self._chips[SPEED]: speed_chip(word, own, drawn, way, picture.profiles if picture else None)}
             return speed | {self._chips[method.name]: summary_chip(method, own[method.name], drawn) for method in methods}
 
         return summarise_all
@@ -189,7 +190,7 @@ class Panel:
         chosen_turns_on = {controls.JS: f"(speed, on) => speed !== '{OFF}' || on"}
         speed.input(None, [speed, self.switch], [self.switch], **chosen_turns_on)
         methods = [METHODS[name] for name in ITS_METHODS]
-        deciding = [speed, *(control for method in methods for control in self._controls_of(method))]
+        deciding = [speed, self._by_name[TUNE], *(control for method in methods for control in self._controls_of(method))]
         inputs = [*deciding, *(picture.controls if picture else ())]
         latest = {controls.JS: _latest_only(self._elem_id(SPEED), len(inputs))}
         for control in deciding:

@@ -1,6 +1,8 @@
 """The accordion's first row: Speed, then Larger and More detail, each one press, and a line that says what it did.
 
-Its controls but the speed are no arguments of the script and are kept out of ui-config.json.
+Under a speed, whether it is to be tuned.
+
+Its buttons are no arguments of the script and are kept out of ui-config.json.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from typing import Any
 import gradio as gr
 
 from ..settings.quick import GOALS, quick
-from ..settings.speed_target import SPEED
+from ..settings.speed_target import OF_NO_METHOD
 from . import controls
 from .choosing import Updates, chosen, cleared
 from .upcoming_picture import Loaded, PictureControls, picture_of
@@ -26,12 +28,13 @@ class QuickRow:
         self._elem_id = elem_id
         self._buttons: dict[str, gr.Button] = {}
 
-    def render(self, speed: gr.components.Component) -> None:
-        """Put the row here, with the speed as its first."""
+    def render(self, speed: gr.components.Component, tune: gr.components.Component) -> None:
+        """Put the row here, with the speed as its first and its tuning under it."""
         with gr.Row(elem_classes=["unetmod-quick"]):
             speed.render()
             self._buttons = {goal: self._button(goal, word) for goal, word in GOALS.items()}
             self._clear = self._button("clear", "Clear", "unetmod-quick-clear")
+            tune.render()
             self._said = gr.HTML(elem_id=self._elem_id("quick_said"), elem_classes=["unetmod-quick-said"])
         for control in (*self._buttons.values(), self._clear, self._said):
             control.do_not_save_to_config = True
@@ -48,7 +51,8 @@ class QuickRow:
             if not made.selection:
                 return said
             updates = chosen(panel, made.selection)
-            del updates[panel[SPEED]]  # a size or detail goes with any speed
+            for name in OF_NO_METHOD:  # a size or detail goes with any speed
+                del updates[panel[name]]
             return {**updates, **said}
 
         for goal, button in self._buttons.items():

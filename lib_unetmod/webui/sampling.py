@@ -7,7 +7,7 @@ WebUI again and again. The WebUI gives no other promise to call us after an exce
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -20,10 +20,12 @@ from ..core.patching import what_is_on
 from ..core.registry import method_of
 from ..core.run import Run, modified
 from ..core.unet_map import UnsupportedUNet
-from ..settings.speed_target import settled
+from ..settings.selection import configs_of
+from ..settings.speed_target import settled, taken_apart
 from . import host, host_evaluations, host_picture, host_rivals, infotext, settings
 from .api import Choice
 from .times import Times, is_last_batch
+from .tuning import HostTuning
 
 _PLAN = "unetmod_plan"
 
@@ -35,15 +37,21 @@ class Plan:
     Attributes:
         notes: sentences about what acted otherwise than was asked for; a picture's text has them in short.
         times: what was run and what it took, for those who made the picture alone.
+        selection: what the configs are of.
+        tuning: what is to be tuned first; None once it was.
+        quiet: of a picture that nobody sees: nothing is told.
     """
 
     configs: list[Config]
     notes: list[str] = field(default_factory=list)
     times: Times = field(default_factory=Times)
+    selection: Any = None
+    tuning: HostTuning | None = None
+    quiet: bool = False
 
     def note(self, p: Any, sentences: Iterable[str]) -> None:
         """Tell the user of `p` each sentence once."""
-        for sentence in sentences:
+        for sentence in () if self.quiet else sentences:
             if sentence not in self.notes:
                 self.notes.append(sentence)
                 host.tell(p, sentence)
@@ -86,11 +94,23 @@ def prepare(p: Any, choice: Choice) -> None:
     """For `process`: settle what this generation asks for, and write it where infotext is taken from."""
     _drop_stale_shadow(p)
     infotext.begin(p)
-    configs, problems = settled(choice.selection, lambda: host_picture.upcoming(p)) if choice.on else ([], [])
-    plan = Plan([config for config in configs if not config.neutral])
+    plan = Plan([], selection=choice.selection if choice.on else {})
+    problems = _settle(p, plan)
     plan.note(p, [*choice.problems, *problems])
+    try:
+        own = [config for config in configs_of(taken_apart(plan.selection)[1])[0] if not config.neutral]
+        plan.tuning = HostTuning.asked(plan.selection, own, lambda: host_picture.upcoming(p), host.profiles())
+    except ConfigError as error:
+        plan.note(p, [f"{error} It is left out."])
     infotext.write(p, plan.configs, plan.notes)
     setattr(p, _PLAN, plan)
+
+
+def _settle(p: Any, plan: Plan) -> list[str]:
+    """Decide on the plan's methods, as what was tuned until now says. Returns a sentence for each thing left out."""
+    configs, problems = settled(plan.selection, lambda: host_picture.upcoming(p), host.profiles())
+    plan.configs = [config for config in configs if not config.neutral]
+    return problems
 
 
 def arm(p: Any) -> None:
@@ -159,7 +179,12 @@ class _Shadow:
         if self.spent:
             return self.original(*args, **kwargs)
         self.spent = True
-        return _sample_modified(self.p, self.plan, lambda: self.original(*args, **kwargs))
+
+        def sample() -> Any:
+            return self.original(*args, **kwargs)
+
+        stopped_at = _tuned(self.p, self.plan, sample)
+        return _sample_modified(self.p, self.plan, sample) if stopped_at is None else stopped_at
 
     def leave(self, p: Any) -> None:
         if self.previous is None:
@@ -173,6 +198,24 @@ def _drop_stale_shadow(p: Any) -> None:
     shadow = vars(p).get("sample")
     if isinstance(shadow, _Shadow):
         shadow.leave(p)
+
+
+def _tuned(p: Any, plan: Plan, sample: Callable[[], Any]) -> Any:
+    """Tune, where that was asked for. Returns the picture's samples with no speed where the user has stopped, else None."""
+    if plan.tuning is None:
+        return None
+    tuning, plan.tuning = plan.tuning, None
+
+    def sample_with(configs: Sequence[Config]) -> Any:
+        return _sample_modified(p, Plan([*configs], quiet=True), sample)
+
+    said, stopped_at = tuning.run(p, sample_with, host_picture.upcoming(p), host.profiles())
+    problems = _settle(p, plan)
+    plan.note(p, [*said, *problems])
+    plan.times.batch_begins()
+    if stopped_at is not None:
+        infotext.write(p, tuning.own, plan.notes)
+    return stopped_at
 
 
 def _sample_modified(p: Any, plan: Plan, sample: Callable[[], Any]) -> Any:
@@ -207,7 +250,7 @@ def _sample_modified(p: Any, plan: Plan, sample: Callable[[], Any]) -> Any:
             plan.times.sampled(current.pace, len(run.predicted))
             plan.note(p, run.notes)
             infotext.write(p, [config.repeated(run.plans) for config in usable], plan.notes, idle)
-            if run.kept_bytes >= 5e4:  # less would be shown as 0.0
+            if run.kept_bytes >= 5e4 and not plan.quiet:  # less would be shown as 0.0
                 host.say(f"kept {run.kept_bytes / 1e6:.1f} MB between steps.")
 
 

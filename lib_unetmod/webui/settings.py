@@ -77,7 +77,7 @@ class Defaults:
         values: list[Any] = [False]
         for _, method, knob in controls.arguments():
             if method is None:
-                values.append(self.speed)
+                values.append(self.speed if knob is speed_target.KNOB else knob.default)
             elif knob is None:
                 values.append(method.name in self.ticked)
             else:
@@ -161,7 +161,9 @@ def save(values: Sequence[Any]) -> str:
         ConfigError: for a value that its knob does not take, or where settings cannot be changed; nothing is changed then.
     """
     new: dict[str, Any] = {}
-    for (_, method, knob), value in zip(controls.arguments(), values[1:], strict=True):
+    for (name, method, knob), value in zip(controls.arguments(), values[1:], strict=True):
+        if name == speed_target.TUNE:
+            continue  # is for one picture
         if method is None:
             new[_SPEED_KEY] = knob.parse(value)
         elif knob is None:

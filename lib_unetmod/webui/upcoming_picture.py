@@ -11,6 +11,7 @@ import gradio as gr
 from ..core.target import TRAINED, Target
 from ..core.unet_map import UNetMap
 from ..core.upcoming_picture import UpcomingPass, UpcomingPicture
+from ..settings.profiles import Profiles
 from .sampling_steps import apart, course
 
 #: Of what any control may hold; more is no value.
@@ -51,10 +52,12 @@ class PictureControls:
     Attributes:
         controls: of the page, not of the panel.
         read: from the values of `controls`, what is known of the picture; None where nothing is.
+        profiles: what was tuned.
     """
 
     controls: Sequence[gr.components.Component]
     read: Callable[..., UpcomingPicture | None]
+    profiles: Profiles | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ class Loaded:
 
     Attributes:
         unet: None where no model is loaded.
+        model: tells it from others, by its name and what its file holds; empty where that is not known.
         trained: side in pixels at which the model was trained, None for that of its family.
         guides_at_one: whether the host evaluates the negative prompt at CFG scale 1.
         exact_steps: whether img2img takes as many steps as its slider says.
@@ -72,6 +76,7 @@ class Loaded:
     trained: int | None = None
     guides_at_one: bool = True
     exact_steps: bool = False
+    model: str = ""
 
 
 def picture_of(tab: str, shown: Mapping[str, Any], loaded: Loaded) -> UpcomingPicture:
@@ -109,10 +114,10 @@ def picture_of(tab: str, shown: Mapping[str, Any], loaded: Loaded) -> UpcomingPi
         )
 
     if tab == "img2img":
-        return UpcomingPicture(loaded.unet, (one("img2img", (width, height)),))
+        return UpcomingPicture(loaded.unet, (one("img2img", (width, height)),), loaded.model)
     first = one("first", (width, height))
     if not shown.get("hires"):
-        return UpcomingPicture(loaded.unet, (first,))
+        return UpcomingPicture(loaded.unet, (first,), loaded.model)
     scale, *sides = (_number(shown.get(f"hires_{name}"), 0) for name in ("scale", "width", "height"))
     second = one(
         "hires",
@@ -122,7 +127,7 @@ def picture_of(tab: str, shown: Mapping[str, Any], loaded: Loaded) -> UpcomingPi
         schedule=_other(shown.get("hires_schedule")) or schedule,
         cfg=_number(shown.get("hires_cfg"), cfg),
     )
-    return UpcomingPicture(loaded.unet, (first, second))
+    return UpcomingPicture(loaded.unet, (first, second), loaded.model)
 
 
 def hires_size(width: float, height: float, scale: float, to_width: float, to_height: float) -> tuple[int, int]:

@@ -30,6 +30,8 @@ def upcoming(steps=STEPS, passes=("first",), cfg=7.0):
 class Drawer:
     """A picture costs as many seconds as steps run; `luck` changes what a step's omission costs in a picture."""
 
+    own = ()
+
     def __init__(self, picture=None, fewer=50.0, cache=500.0, stops_after=None, luck=lambda number, step: 1.0):
         self.upcoming = picture or upcoming()
         self.fewer, self.cache, self.stops_after, self.luck = fewer, cache, stops_after, luck

@@ -17,6 +17,7 @@ from lib_unetmod.core.registry import METHODS
 from lib_unetmod.settings.measured import measured, verdict
 from lib_unetmod.settings.presets import BUILT_IN, Presets
 from lib_unetmod.settings.quick import NOTHING_FOR_DETAIL
+from lib_unetmod.settings.speed_target import OF_NO_METHOD
 from lib_unetmod.webui import controls, defaults_row, panel, preset_row, settings
 
 FILES = sorted((Path(__file__).parents[2] / "localizations").glob("*.json"))
@@ -81,7 +82,8 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     of_settings = {option.label for option in options} | {option.comment_after for option in options}
     of_settings |= {option.default for option in options if option.do_not_save}
     texts = {text for markup in {*of_settings, panel._SWITCH_OFF} for text in texts_of(markup)}
-    return strings_of(page) - {panel.TITLE} | texts | set(BUILT_IN) | SAID | OF_SCRIPT
+    of_strips = {choice for knob in OF_NO_METHOD.values() for choice in knob.choices if choice.isalpha()}
+    return strings_of(page) - {panel.TITLE} | texts | set(BUILT_IN) | of_strips | SAID | OF_SCRIPT
 
 
 def labels() -> set[str]:

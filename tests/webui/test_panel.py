@@ -78,7 +78,7 @@ def test_a_preset_sets_its_methods_unticks_the_others_and_turns_the_switch_on(ve
     preset = reported(version)["preset"]
     of_skip_blocks = {f"skip_blocks.{name}": value for name, value in preset_values().items()}
     unticked = {name: name == "skip_blocks" for name in METHODS}
-    assert preset == {"switch": True, **unticked, **of_skip_blocks, "speed": "off", "said": ""}
+    assert preset == {"switch": True, **unticked, **of_skip_blocks, "speed": "off", "tune": "off", "said": ""}
 
 
 def preset_values() -> dict[str, Any]:
@@ -96,10 +96,10 @@ def test_a_preset_that_is_refused_says_so_and_changes_nothing(version: str) -> N
 @pytest.mark.parametrize("version", [*gradio_versions.VERSIONS, gr.__version__])
 def test_a_button_sets_its_choice_and_says_so_and_clear_unticks_all(version: str) -> None:
     larger, detail, clear = reported(version)["buttons"]
-    assert larger["switch"] and "speed" not in larger  # a size goes with any speed
+    assert larger["switch"] and "speed" not in larger and "tune" not in larger  # a size goes with any speed
     assert {name for name in METHODS if larger[name]} == {"deep_shrink", "hi_diffusion"} and "Set: " in larger["said"]
     assert {name for name in METHODS if detail[name]} == {"free_u", "cd_tuner"} and "Set: " in detail["said"]
-    assert clear == {"switch": False, **dict.fromkeys(METHODS, False), "speed": "off", "said": ""}
+    assert clear == {"switch": False, **dict.fromkeys(METHODS, False), "speed": "off", "tune": "off", "said": ""}
 
 
 @pytest.mark.parametrize("version", [*gradio_versions.VERSIONS, gr.__version__])
@@ -140,8 +140,8 @@ def test_order_is_switch_then_each_method_with_its_knobs_and_the_shared_ones(pan
     start = panel.names.index("skip_blocks")
     assert panel.names[start + 1 : start + 1 + len(SKIP_KNOBS)] == [f"skip_blocks.{name}" for name in SKIP_KNOBS]
     assert SKIP_KNOBS[-len(SHARED_KNOBS) :] == list(SHARED_KNOBS)
-    assert panel.names[-1] == "speed"
-    assert len(panel.names) == 2 + sum(1 + len(knobs(method.config)) for method in METHODS.values())
+    assert panel.names[-2:] == ["speed", "tune"]
+    assert len(panel.names) == 3 + sum(1 + len(knobs(method.config)) for method in METHODS.values())
 
 
 def test_labels_and_ids_are_unique(panel: Panel) -> None:

@@ -107,10 +107,10 @@ def test_the_speed_starts_as_settings_say_and_is_kept_and_reset():
     settings.add_options()
     assert settings.save(panel_values(speed="2x")) == "Saved: UNet Mod starts with Speed 2x."
     defaults = settings.read()
-    assert defaults.speed == "2x" and defaults.starting_values()[-1] == "2x"
+    assert defaults.speed == "2x" and defaults.starting_values()[-2:] == ["2x", "off"]
     assert api.read([True], defaults).selection == {"speed": "2x"} == api.read([True, *[None] * 500], defaults).selection
     settings.reset()
-    assert settings.read().speed == "off" == settings.read().starting_values()[-1]
+    assert settings.read().speed == "off" == settings.read().starting_values()[-2]
     shared.opts.data["unetmod_speed"] = "9x"
     assert settings.read().problems == (
         "Settings, Speed: unetmod_speed is '9x'; it takes off or 1.3x or 1.5x or 2x or 2.5x or 3x. It is off.",
@@ -139,7 +139,7 @@ def test_where_the_webui_has_categories_they_stand_under_one(monkeypatch):
 
 def test_keys_are_unique():
     keys = [key for key, _ in settings._all_options()]
-    assert len(set(keys)) == len(keys) == sum(1 for _ in controls.arguments())
+    assert len(set(keys)) == len(keys) == sum(1 for name, _, _ in controls.arguments() if name != "tune")
 
 
 def test_page_and_api_start_as_settings_say():
