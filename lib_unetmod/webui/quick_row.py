@@ -15,7 +15,7 @@ from typing import Any
 import gradio as gr
 
 from ..settings.quick import GOALS, quick
-from ..settings.speed_target import OF_NO_METHOD
+from ..settings.speed_target import OF_NO_METHOD, TUNE_KNOB
 from . import controls
 from .choosing import Updates, chosen, cleared
 from .upcoming_picture import Loaded, PictureControls, picture_of
@@ -35,6 +35,7 @@ class QuickRow:
             self._buttons = {goal: self._button(goal, word) for goal, word in GOALS.items()}
             self._clear = self._button("clear", "Clear", "unetmod-quick-clear")
             tune.render()
+            gr.HTML(f"<span>{escape(TUNE_KNOB.help)}</span>", elem_classes=["unetmod-quick-said", "unetmod-of-tune"])
             self._said = gr.HTML(elem_id=self._elem_id("quick_said"), elem_classes=["unetmod-quick-said"])
         for control in (*self._buttons.values(), self._clear, self._said):
             control.do_not_save_to_config = True
