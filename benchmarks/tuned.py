@@ -3,9 +3,9 @@
     python -m benchmarks.tuned measure [--cells "euler 20 cfg7" ...] [--speeds 2 ...] [--way quick] [--checkpoint FILE]
     python -m benchmarks.tuned write       # docs/tuned.md
 
-Tuned on three prompts as the command line does it, then drawn as in `benchmarks.speed_pictures`: the distance is LPIPS to the
-image of all steps. `--checkpoint` is another one of the playground's kind, for which no plan was shipped. What is done is
-kept. Wants `benchmarks/requirements.txt`.
+Tuned on three prompts as the command line does it, then drawn as in `benchmarks.speed_pictures`: the distance is LPIPS to
+the image of all steps. `--checkpoint` is another one of the playground's kind, for which no plan was shipped. What is done
+is kept. Wants `benchmarks/requirements.txt`.
 """
 
 from __future__ import annotations
@@ -115,17 +115,14 @@ def _page(results: Mapping[str, Any]) -> list[str]:
         "# What tuning finds",
         "",
         "“Tune for this model” draws a few images and searches which steps may be left out at a speed. Here it was done on",
-        "three prompts, and judged on 50 others with another seed: the distance (LPIPS) to the image of all steps, beside that",
-        "of the shipped plan and of fewer steps in the same time. Small is good.",
+        "three prompts, and judged on 50 others with another seed: the distance (LPIPS) to the image of all steps, beside",
+        "that of the shipped plan and of fewer steps in the same time. Small is good.",
         "",
         "`python -m benchmarks.tuned measure`, then `write`, makes this page.",
     ]
     for model in dict.fromkeys(key.split(" | ")[0] for key in results):
         lines += ["", f"## {model}{_known_model(model)}", ""]
-        lines += [
-            "| drawn with | speed | way | found | images' time | time | fewer steps | shipped plan | tuned | tuned nearer |"
-        ]
-        lines += ["|---|---|---|---|---|---|---|---|---|---|"]
+        lines += [_HEAD, "|---" * _HEAD.count(" | ") + "|---|"]
         for key, one in results.items():
             if key.split(" | ")[0] == model:
                 lines.append(_row(key, one))
@@ -147,6 +144,9 @@ def _row(key: str, one: Mapping[str, Any]) -> str:
     times = f"{one['pictures']:.0f} | {one['time']['tuned']:.3f}"
     means = " | ".join(f"{fmean(values):.4f}" for values in (fewer, shipped, tuned))
     return f"| {cell} | {word} | {way} | {one['found']} | {times} | {means} | {beside} |"
+
+
+_HEAD = "| drawn with | speed | way | found | images' time | time | fewer steps | shipped plan | tuned | tuned nearer |"
 
 
 def main() -> None:
