@@ -222,11 +222,12 @@ def _tune(options: argparse.Namespace) -> None:
 
     model = _load(options)
     drawer = PlaygroundDrawer(model, settings, options.prompt, configs)
-    found = tune(drawer, words, THOROUGH if options.thorough else QUICK, _show_tuning)
+    effort = THOROUGH if options.thorough else QUICK
+    found = tune(drawer, words, effort, _show_tuning)
     for sentence in sentences(found, drawer.upcoming):
         print(sentence)
     for tuned in found.tuned:
-        print(f"{tuned.word}: {Profiles(options.tuned).keep(profile_of(tuned, drawer.upcoming, found.pictures))}")
+        print(f"{tuned.word}: {Profiles(options.tuned).keep(profile_of(tuned, drawer.upcoming, effort))}")
     if output and found.tuned:
         from .comparing import compare
         from .sheet import sheet

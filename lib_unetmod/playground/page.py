@@ -222,7 +222,7 @@ def _tuned(
     drawer = PlaygroundDrawer(model, settings, [settings.prompt], own, lambda: running.reached("while tuning"))
     found = tune(drawer, [word], EFFORTS[way], lambda words, share, _seconds: progress(share, desc=f"Tuning. {words}"))
     for tuned in found.tuned:
-        profiles.keep(profile_of(tuned, drawer.upcoming, found.pictures))
+        profiles.keep(profile_of(tuned, drawer.upcoming, EFFORTS[way]))
     return sentences(found, drawer.upcoming)
 
 

@@ -82,8 +82,9 @@ class Profile:
         speed: as `2x`.
         passes: of the picture.
         methods: what makes it faster.
-        measured: numbers by name: `pictures`, the time that tuning took, in pictures; `time` over all steps; `error` of the
-            final latents, and beside it that of fewer steps, `fewer_steps`, and of the shipped plan, `shipped`.
+        measured: numbers by name: `effort`, the pictures' time that tuning was given, 0 where it was stopped; `time` over
+            all steps; `error` of the final latents, and beside it that of fewer steps, `fewer_steps`, and of the shipped
+            plan, `shipped`.
     """
 
     model: str
@@ -140,12 +141,12 @@ class Profiles:
         distance, profile = min(found, key=lambda one: one[0], default=(math.inf, None))
         return None if math.isinf(distance) else profile
 
-    def holds(self, word: str, upcoming: UpcomingPicture, pictures: float) -> bool:
-        """Whether that speed of that very picture was tuned, to the end or nearly, in the time of so many pictures."""
+    def holds(self, word: str, upcoming: UpcomingPicture, effort: float) -> bool:
+        """Whether that speed of that very picture was tuned to the end, in the time of so many pictures or more."""
         known = self.nearest(word, upcoming)
         if known is None or known.distance(word, upcoming) > 0:
             return False
-        return known.measured.get("pictures", 0.0) >= pictures / 2
+        return known.measured.get("effort", 0.0) >= effort
 
     def problems(self) -> list[str]:
         """A sentence for each file that cannot be read."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from ..core.upcoming_picture import UpcomingPicture
 from ..settings.profiles import Profile, TunedPass
 from ..settings.selection import selection_of
-from .search import Found, Tuned
+from .search import Effort, Found, Tuned
 
 
-def profile_of(tuned: Tuned, upcoming: UpcomingPicture, pictures: float) -> Profile:
-    """What is kept of a speed's search, which took so many pictures' time."""
-    measured = {"pictures": pictures, "time": tuned.best.time, "error": tuned.best.error}
+def profile_of(tuned: Tuned, upcoming: UpcomingPicture, effort: Effort) -> Profile:
+    """What is kept of a speed's search, in which so much was drawn."""
+    ended = tuned.shipped is not None
+    measured = {"effort": effort.one if ended else 0.0, "time": tuned.best.time, "error": tuned.best.error}
     for name, trial in (("shipped", tuned.shipped), ("fewer_steps", tuned.fewer_steps)):
         if trial is not None:
             measured[name] = trial.error

@@ -109,6 +109,8 @@ class Found:
 
 def tune(drawer: Drawer, words: Sequence[str], effort: Effort = QUICK, told: Told = lambda *_: None) -> Found:
     """Search for each of the speeds `words`, as `2x`; what was found before the user stopped is kept."""
+    if not drawer.upcoming.model:
+        return Found((), ("Tuning is left out: it is not known from which file the model is.",))
     spaces: dict[str, Space] = {}
     problems: list[str] = []
     for word in words:

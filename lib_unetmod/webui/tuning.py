@@ -76,7 +76,7 @@ class HostTuning:
         said = sentences(found, upcoming)
         for tuned in found.tuned:
             try:
-                profiles.keep(profile_of(tuned, upcoming, found.pictures))
+                profiles.keep(profile_of(tuned, upcoming, self._effort))
             except ProfileError as error:
                 said.append(str(error))
         return said, drawer.own_picture if found.stopped else None

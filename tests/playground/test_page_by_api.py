@@ -14,14 +14,16 @@ from lib_unetmod.playground.sampling import draw
 
 
 @pytest.fixture(scope="module")
-def page(model):
-    """A client of the launched page, and the values of the panel's controls at first."""
+def page(model, tmp_path_factory):
+    """A client of the launched page, with a folder of its own, and the values of the panel's controls at first."""
     pytest.importorskip("gradio", minversion="5")
     client = pytest.importorskip("gradio_client")
     from lib_unetmod.webui.panel import Panel
 
-    with served(model) as address:
+    vars(model)["name"] = "small [0123456789]"  # as if it came from a file
+    with served(model, presets=tmp_path_factory.mktemp("presets")) as address:
         yield client.Client(address, verbose=False), Panel
+    del vars(model)["name"]
 
 
 def from_page(page, on=False, selection=None, **changes):
@@ -90,6 +92,16 @@ def test_the_page_draws_at_a_speed_and_its_command_has_what_that_chose(page, mod
     again = draw(model, cli._settings(options, options.prompt), [forecast])
     assert Image.open(modified).convert("RGB").tobytes() == again.image.tobytes()
     assert "cannot be reached with 1 step" in from_page(page, on=True, selection={"speed": "2x"})[2]
+
+
+def test_the_page_tunes_once_and_goes_by_it(page):
+    asked = {"speed": "2x", "tune": "quick"}
+    first, again = (from_page(page, on=True, selection=asked, steps=8) for _ in range(2))
+    assert "Speed 2x: " in first[2] and "Tuning took the time of" in first[2] and "Tuning" not in again[2]
+    assert Image.open(first[1]).tobytes() == Image.open(again[1]).tobytes()
+    assert first[3] == again[3] and "step_forecast.plan=F" in first[3]
+    near = from_page(page, on=True, selection={"speed": "2x"}, steps=10)
+    assert "Speed 2x goes by what was tuned for 8 steps, CFG 1, 64x64." in near[2]
 
 
 def test_the_page_says_where_the_known_words_are_and_the_command_line_its_command(page, run, tmp_path):

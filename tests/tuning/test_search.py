@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from unets import fresh
@@ -78,8 +80,9 @@ def test_it_keeps_to_the_pictures_time_that_it_may_take(effort, words):
 
 
 def test_what_is_better_on_the_pictures_climbed_on_alone_is_not_kept():
+    shipped = StepForecast(speed=2.0).plan_of(upcoming().passes[0]).letters
+
     def luck(number, step):
-        shipped = StepForecast(speed=2.0).plan_of(upcoming().passes[0]).letters
         return 1.0 if number < THOROUGH.choosing or shipped[step] == "P" else 100.0
 
     (tuned,) = tune(Drawer(luck=luck), ["2x"], THOROUGH).tuned
@@ -115,6 +118,12 @@ def test_without_the_negative_prompt_half_as_many_steps_are_left_out():
 def test_what_cannot_be_reached_is_a_sentence_and_costs_no_other_speed():
     found = tune(Drawer(upcoming(steps=4)), ["2x"])
     assert found.tuned == () and found.problems[0].startswith("Speed 2x cannot be reached with 4 steps")
+
+
+def test_what_is_found_for_an_unknown_model_could_not_be_kept():
+    drawer = Drawer(replace(upcoming(), model=""))
+    found = tune(drawer, ["2x"])
+    assert found.tuned == () and "not known from which file" in found.problems[0] and drawer.drawn == []
 
 
 @pytest.mark.parametrize("after, kept", [(0, []), (3, []), (4, []), (30, ["2x"])])
