@@ -21,7 +21,7 @@ from ..settings.presets import Presets
 from ..settings.profiles import Profiles
 from ..settings.selection import Selection, configs_of
 from ..settings.speed_target import OFF, settled, taken_apart, tuning_of
-from ..tuning.result import profile_of, sentences
+from ..tuning.result import keep, sentences
 from ..tuning.search import EFFORTS, tune
 from ..webui.panel import Panel
 from ..webui.upcoming_picture import PictureControls
@@ -221,9 +221,7 @@ def _tuned(
     own = [config for config in configs_of(taken_apart(selection)[1])[0] if not config.neutral]
     drawer = PlaygroundDrawer(model, settings, [settings.prompt], own, lambda: running.reached("while tuning"))
     found = tune(drawer, [word], EFFORTS[way], lambda words, share, _seconds: progress(share, desc=f"Tuning. {words}"))
-    for tuned in found.tuned:
-        profiles.keep(profile_of(tuned, drawer.upcoming, EFFORTS[way]))
-    return sentences(found, drawer.upcoming)
+    return [*sentences(found, drawer.upcoming), *keep(found, drawer.upcoming, EFFORTS[way], profiles)]
 
 
 def _picture(model: SmallModel, controls: list[gr.components.Component], profiles: Profiles) -> PictureControls:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..core.upcoming_picture import UpcomingPicture
-from ..settings.profiles import Profile, TunedPass
+from ..settings.profiles import Profile, ProfileError, Profiles, TunedPass
 from ..settings.selection import selection_of
 from .search import Effort, Found, Tuned
 
@@ -22,6 +22,17 @@ def profile_of(tuned: Tuned, upcoming: UpcomingPicture, effort: Effort) -> Profi
         selection_of(tuned.best.candidate.configs),
         {name: float(f"{value:.4g}") for name, value in measured.items()},
     )
+
+
+def keep(found: Found, upcoming: UpcomingPicture, effort: Effort, profiles: Profiles) -> list[str]:
+    """Keep all that was found. Returns a sentence for what cannot be."""
+    problems = []
+    for tuned in found.tuned:
+        try:
+            profiles.keep(profile_of(tuned, upcoming, effort))
+        except ProfileError as error:
+            problems.append(str(error))
+    return problems
 
 
 def sentences(found: Found, upcoming: UpcomingPicture) -> list[str]:

@@ -18,10 +18,10 @@ from ..core.config import Config
 from ..core.knobs import ConfigError
 from ..core.registry import method_of
 from ..core.upcoming_picture import UpcomingPicture
-from ..settings.profiles import ProfileError, Profiles
+from ..settings.profiles import Profiles
 from ..settings.speed_target import OFF, tuning_of
 from ..tuning.drawer import Drawn, Stopped
-from ..tuning.result import profile_of, sentences
+from ..tuning.result import keep, sentences
 from ..tuning.search import EFFORTS, Effort, tune
 from . import host
 
@@ -70,15 +70,12 @@ class HostTuning:
             drawer = _HostDrawer(p, sample, self.own, upcoming)
         except ConfigError as error:
             return [str(error)], None
-        with host.working() as show:
-            found = tune(drawer, [self._word], self._effort, show)
-        drawer.restore()
-        said = sentences(found, upcoming)
-        for tuned in found.tuned:
-            try:
-                profiles.keep(profile_of(tuned, upcoming, self._effort))
-            except ProfileError as error:
-                said.append(str(error))
+        try:
+            with host.working() as show:
+                found = tune(drawer, [self._word], self._effort, show)
+        finally:
+            drawer.restore()
+        said = [*sentences(found, upcoming), *keep(found, upcoming, self._effort, profiles)]
         return said, drawer.own_picture if found.stopped else None
 
 
