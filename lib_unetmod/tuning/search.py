@@ -24,6 +24,9 @@ Told = Callable[[str, float, float], None]
 
 #: By how much a candidate may take longer than the shipped plan and still count as of that speed: times waver.
 _SLOWER = 1.08
+#: What was climbed to on a few pictures must be that much nearer on others than the shipped plan, and so in so many of
+#: them: a smaller gain is as likely chance, since the shipped plans were searched on more pictures.
+_NEARER, _IN_SHARE = 0.9, 0.75
 #: Neighbours that were tried before, drawn one after the other, after which there are hardly others.
 _MISSES = 100
 #: Squared errors below are rounding.
@@ -50,8 +53,8 @@ class Effort:
         return self.one if speeds == 1 else self.all
 
 
-QUICK = Effort(choosing=2, checking=2, one=25, all=40)
-THOROUGH = Effort(choosing=3, checking=4, one=200, all=400)
+QUICK = Effort(choosing=2, checking=3, one=25, all=40)
+THOROUGH = Effort(choosing=4, checking=8, one=200, all=400)
 #: By what a user calls them.
 EFFORTS = {"quick": QUICK, "thorough": THOROUGH}
 
@@ -60,13 +63,23 @@ class Trial(NamedTuple):
     """A candidate as it was drawn.
 
     Attributes:
-        error: distance of its final latents from the plain ones: root of the mean square, geometric mean over pictures.
+        errors: distances of its final latents from the plain ones, roots of the mean square, one a picture.
         time: over the plain pictures'.
     """
 
     candidate: Candidate
-    error: float
+    errors: tuple[float, ...]
     time: float
+
+    @property
+    def error(self) -> float:
+        """The geometric mean: no picture that is hard to draw decides alone."""
+        return math.exp(fmean(map(math.log, self.errors)))
+
+    def is_clearly_nearer(self, other: Trial) -> bool:
+        """Whether that is hardly chance, on the same pictures."""
+        wins = sum(mine < its for mine, its in zip(self.errors, other.errors, strict=True))
+        return self.error < _NEARER * other.error and wins >= _IN_SHARE * len(self.errors)
 
 
 @dataclass(frozen=True)
@@ -214,12 +227,12 @@ class _Search:
         return self.spent + len(self._choosing) * like.time <= budget
 
     def _judged(self, shipped: Candidate, fewer: Candidate) -> Tuned:
-        """On other pictures: the best that was found, unless the shipped plan is better there."""
+        """On other pictures: the best that was found, where it is clearly nearer than the shipped plan there, else that."""
         judged_shipped = self._trial(shipped, self._checking)
         best = judged_shipped
         if self._best is not None and self._best.candidate != shipped:
             found = self._trial(self._best.candidate, self._checking)
-            best = min(found, judged_shipped, key=lambda one: one.error)
+            best = found if found.is_clearly_nearer(judged_shipped) else judged_shipped
         return Tuned(self._word, best, judged_shipped, self._trial(fewer, self._checking))
 
     def _trial(self, candidate: Candidate, numbers: Sequence[int]) -> Trial:
@@ -228,11 +241,10 @@ class _Search:
             self._say(f"{self._word}: {candidate.name}")
             drawn = self._drawn(number, candidate)
             error = (drawn.latent.double() - self._plain[number].latent.double()).square().mean().item()
-            # The mean of logarithms: no picture that is hard to draw decides alone.
-            errors.append(math.log(max(error, _ROUNDING)) / 2 if math.isfinite(error) else math.inf)
+            errors.append(math.sqrt(max(error, _ROUNDING)) if math.isfinite(error) else math.inf)
             seconds += drawn.seconds
         plain = sum(self._plain[number].seconds for number in numbers)
-        return Trial(candidate, math.exp(fmean(errors)), seconds / max(plain, 1e-9))
+        return Trial(candidate, tuple(errors), seconds / max(plain, 1e-9))
 
     def _drawn(self, number: int, candidate: Candidate) -> Drawn:
         drawn = self._drawer.draw(number, candidate.configs, candidate.share)

@@ -20,7 +20,7 @@ FEWER = Candidate("fewer steps", (), share=0.5)
 
 
 def found(best=0.2, shipped=0.3, fewer=0.4, **changes):
-    tuned = Tuned("2x", Trial(TUNED, best, 0.52), Trial(SHIPPED, shipped, 0.51), Trial(FEWER, fewer, 0.5))
+    tuned = Tuned("2x", Trial(TUNED, (best,), 0.52), Trial(SHIPPED, (shipped,), 0.51), Trial(FEWER, (fewer,), 0.5))
     return Found(**{"tuned": (tuned,), "pictures": 24.4, **changes})
 
 
@@ -37,7 +37,7 @@ def found(best=0.2, shipped=0.3, fewer=0.4, **changes):
             "Speed 2x: tuned plan, 0.52 of the time. Fewer steps are better here: set 10 sampling steps and Speed off.",
         ),
         (found(tuned=(), problems=("Nothing.",)), "Nothing."),
-        (found(tuned=(Tuned("2x", Trial(TUNED, 0.2, 0.52)),), stopped=True), "Speed 2x: tuned plan, 0.52 of the time."),
+        (found(tuned=(Tuned("2x", Trial(TUNED, (0.2,), 0.52)),), stopped=True), "Speed 2x: tuned plan, 0.52 of the time."),
     ],
 )
 def test_what_is_said(one, said):
@@ -48,7 +48,7 @@ def test_what_is_said(one, said):
 
 def test_what_was_stopped_is_kept_and_not_taken_for_done(tmp_path):
     profiles, drawn = Profiles(tmp_path / "tuned"), upcoming()
-    assert keep(found(tuned=(Tuned("2x", Trial(TUNED, 0.2, 0.52)),), stopped=True), drawn, QUICK, profiles) == []
+    assert keep(found(tuned=(Tuned("2x", Trial(TUNED, (0.2,), 0.52)),), stopped=True), drawn, QUICK, profiles) == []
     assert profiles.nearest("2x", drawn).configs == TUNED.configs and not profiles.holds("2x", drawn, QUICK.one)
     assert keep(found(), drawn, QUICK, profiles) == [] and profiles.holds("2x", drawn, QUICK.one)
     assert not profiles.holds("2x", drawn, 200) and not profiles.holds("3x", drawn, QUICK.one)

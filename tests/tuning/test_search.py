@@ -13,8 +13,9 @@ from lib_unetmod.core.target import Target
 from lib_unetmod.core.upcoming_picture import UpcomingPass, UpcomingPicture
 from lib_unetmod.parts.caching.plan import StepPlan
 from lib_unetmod.settings.speed_target import KNOB
+from lib_unetmod.tuning.candidates import Candidate
 from lib_unetmod.tuning.drawer import Drawn, Stopped
-from lib_unetmod.tuning.search import QUICK, THOROUGH, tune
+from lib_unetmod.tuning.search import QUICK, THOROUGH, Trial, tune
 
 STEPS = 20
 #: Of a step that is left out; the cheapest are the last ten.
@@ -89,6 +90,21 @@ def test_what_is_better_on_the_pictures_climbed_on_alone_is_not_kept():
     assert tuned.best == tuned.shipped and tuned.best.candidate.name == "shipped plan"
 
 
+@pytest.mark.parametrize(
+    "errors, others, nearer",
+    [
+        ((1.0, 1.0, 1.0), (1.2, 1.2, 1.2), True),
+        ((1.0, 1.0, 1.0), (1.1, 1.1, 1.1), False),  # too little
+        ((1.0, 1.0, 1.0), (3.0, 3.0, 0.9), False),  # in one of three it is farther
+        ((1.0, 1.0, 1.0, 1.0), (3.0, 3.0, 3.0, 0.9), True),
+        ((float("inf"), 1.0, 1.0), (9.0, 9.0, 9.0), False),
+    ],
+)
+def test_a_gain_that_may_be_chance_is_none(errors, others, nearer):
+    candidate = Candidate("any", ())
+    assert Trial(candidate, errors, 0.5).is_clearly_nearer(Trial(candidate, others, 0.5)) is nearer
+
+
 def test_fewer_steps_that_are_better_are_said_and_the_best_plan_is_kept_all_the_same():
     (tuned,) = tune(Drawer(fewer=0.01), ["2x"]).tuned
     assert tuned.beaten and tuned.best.candidate.plans
@@ -105,7 +121,7 @@ def test_hires_fix_is_searched_in_both_passes():
     (config,) = tuned.best.candidate.configs
     parts = config.plan.split("/")
     assert [part.count("F") for part in parts] == [10, 10]
-    assert sum(map(missed, parts)) < 0.2 * tuned.shipped.error and max(map(missed, parts)) < 0.2 * tuned.shipped.error
+    assert sum(map(missed, parts)) < 0.5 * tuned.shipped.error and max(map(missed, parts)) < 0.3 * tuned.shipped.error
 
 
 def test_without_the_negative_prompt_half_as_many_steps_are_left_out():
@@ -126,7 +142,7 @@ def test_what_is_found_for_an_unknown_model_could_not_be_kept():
     assert found.tuned == () and "not known from which file" in found.problems[0] and drawer.drawn == []
 
 
-@pytest.mark.parametrize("after, kept", [(0, []), (3, []), (4, []), (30, ["2x"])])
+@pytest.mark.parametrize("after, kept", [(0, []), (11, []), (12, []), (50, ["2x"])])
 def test_where_it_is_stopped_the_best_so_far_is_kept(after, kept):
     found = tune(Drawer(stops_after=after), ["2x"], THOROUGH)
     assert found.stopped and [one.word for one in found.tuned] == kept
@@ -144,7 +160,7 @@ def test_it_says_what_is_left():
     assert words[0] == "Drawing without" and "2x: shipped plan" in words
     assert list(shares) == sorted(shares) and 0.8 < shares[-1] <= 1
     after_plain = [left for word, left in zip(words, seconds, strict=True) if word != "Drawing without"]
-    assert after_plain == sorted(after_plain, reverse=True) and after_plain[0] == pytest.approx(21 * STEPS)
+    assert after_plain == sorted(after_plain, reverse=True) and after_plain[0] == pytest.approx(20 * STEPS)
 
 
 def test_a_plan_begins_with_a_step_that_runs():

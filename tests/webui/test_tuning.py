@@ -92,8 +92,8 @@ def test_it_is_searched_before_the_picture_and_kept(tmp_path, state, known):
     profile = read_file(path)
     assert profile.model == "mine [0123456789]" and profile.speed == "2x" and profile.measured["effort"] == 25
     *before, last = p.sampled
-    assert {seed for seed, _, _ in before} == {7, 8, 9, 10} and last == (7, 8, 4)
-    assert before[:4] == [(seed, 8, 8) for seed in (7, 8, 9, 10)]
+    assert {seed for seed, _, _ in before} == {7, 8, 9, 10, 11} and last == (7, 8, 4)
+    assert before[:5] == [(seed, 8, 8) for seed in (7, 8, 9, 10, 11)]
     assert any(steps == 4 for _, steps, _ in before) and p.steps == 8
     assert p.extra_generation_params["UNet Mod step forecast"] == f"plan={profile.methods['step_forecast']['plan']}"
     told = " ".join(p.comments)
