@@ -82,14 +82,12 @@ class Fitted(NamedTuple):
         words: what they do, for the chip: `2x: 10 of 20 steps run`.
         sentence: what cannot be reached, and what can; empty where the speed is met.
         note: how near the picture is for which it was tuned; empty where it is the same, or nothing was tuned.
-        is_tuned: whether that was found by tuning.
     """
 
     configs: tuple[Config, ...]
     words: str
     sentence: str = ""
     note: str = ""
-    is_tuned: bool = False
 
 
 def taken_apart(selection: Any) -> tuple[str, Any]:
@@ -168,7 +166,7 @@ def fitted(word: str, chosen: Collection[str], upcoming: UpcomingPicture, profil
     does = _run(forecast, upcoming) if forecast else ", ".join(config.title for config in profile.configs)
     exact = profile.distance(word, upcoming) == 0
     note = "" if exact else f"Speed {word} goes by what was tuned for {profile}."
-    return Fitted(profile.configs, f"{word}: {does}, tuned", note=note, is_tuned=True)
+    return Fitted(profile.configs, f"{word}: {does}, tuned", note=note)
 
 
 def _as_it_comes(word: str, chosen: Collection[str], upcoming: UpcomingPicture) -> Fitted:

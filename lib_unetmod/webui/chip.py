@@ -13,10 +13,8 @@ from ..core.registry import METHODS, Method
 from ..core.upcoming_picture import UpcomingPicture
 from ..settings import speed_target
 from ..settings.profiles import Profiles
+from ..tuning.search import EFFORTS
 from .upcoming_picture import PictureControls
-
-#: Of tuning.
-_WAYS = speed_target.TUNE_KNOB.choices[1:]
 
 
 def summarise(method: Method, picture: PictureControls | None = None) -> Callable[..., Any]:
@@ -81,7 +79,8 @@ def speed_chip(
     on = {name for name, values in own.items() if _is_on(METHODS[name], values)}
     found = speed_target.fitted(word, on, picture, profiles)
     idle = f" class='unetmod-idle' title='{escape(found.sentence)}'" if found.sentence else ""
-    tuned = ", tuned first" if way in _WAYS and not found.sentence and not (found.is_tuned and not found.note) else ""
+    tunes = way in tuple(EFFORTS) and profiles is not None and not found.sentence
+    tuned = ", tuned first" if tunes and not profiles.holds(word, picture, EFFORTS[way].one) else ""
     return f"<span{idle}>{escape(found.words)}{tuned}</span>"
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from lib_unetmod import DeepShrink, StepForecast, inspect_unet
 from lib_unetmod.core.config import knobs
 from lib_unetmod.core.target import Target
 from lib_unetmod.core.upcoming_picture import UpcomingPicture
+from lib_unetmod.settings.profiles import Profile, Profiles, TunedPass
 from lib_unetmod.settings.speed_target import fitted
 from lib_unetmod.webui.chip import speed_chip
 from lib_unetmod.webui.upcoming_picture import Loaded, hires_size, ids_of, picture_of
@@ -117,3 +120,17 @@ def test_without_a_model_what_hangs_on_it_is_not_claimed() -> None:
     assert "is not above 1.3 x native 512 px" in DeepShrink().idle_reason(
         picture_of("txt2img", {"width": 512, "height": 512}, sd1())
     )
+
+
+@pytest.mark.parametrize(
+    "way, words", [("off", ""), ("quick", ", tuned first"), ("thorough", ", tuned first"), (["quick"], "")]
+)
+def test_the_speeds_chip_says_that_it_is_tuned_first_until_it_was(tmp_path: Path, way: Any, words: str) -> None:
+    picture = replace(picture_of("txt2img", {"steps": 20}, sd1()), model="mine [1]")
+    profiles = Profiles(tmp_path)
+    assert speed_chip("2x", {}, picture, way, profiles) == f"<span>2x: 10 of 20 steps run{words}</span>"
+    methods = {"step_forecast": {"plan": "FFPPFPFPFPFPFPFPFPFP"}}
+    passes = tuple(TunedPass.of(one) for one in picture.passes)
+    profiles.keep(Profile("mine [1]", "2x", passes, methods, {"effort": 25.0}))
+    more = words if way == "thorough" else ""
+    assert speed_chip("2x", {}, picture, way, profiles) == f"<span>2x: 10 of 20 steps run, tuned{more}</span>"
