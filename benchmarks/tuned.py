@@ -118,7 +118,8 @@ def _page(results: Mapping[str, Any]) -> list[str]:
         "three prompts, and judged on 50 others with another seed: the distance (LPIPS) to the image of all steps, beside",
         "that of the shipped plan and of fewer steps in the same time. Small is good.",
         "",
-        "`python -m benchmarks.tuned measure`, then `write`, makes this page.",
+        "`python -m benchmarks.tuned measure`, then `write`, makes this page. *emoji-first* is the model of version 0.1.0:",
+        "`git show a90dda6:lib_unetmod/playground/checkpoint/emoji.safetensors > emoji-first.safetensors`.",
     ]
     for model in dict.fromkeys(key.split(" | ")[0] for key in results):
         lines += ["", f"## {model}{_known_model(model)}", ""]
