@@ -29,7 +29,7 @@ from safetensors import SafetensorError
 
 from ..core.config import Config
 from ..core.knobs import ConfigError, shortened
-from ..settings.profiles import ProfileError, Profiles
+from ..settings.profiles import Profiles
 from ..settings.selection import Selection, config_of
 from ..settings.speed_target import KNOB, OFF, with_speed
 from .folders import tuned_folder
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = _parser().parse_args(given)
         options.command(options)
-    except (UsageError, SettingsError, ConfigError, ProfileError) as error:
+    except (UsageError, SettingsError, ConfigError) as error:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -216,7 +216,7 @@ def _tune(options: argparse.Namespace) -> None:
     output = _png(options.output) if options.output else None
     settings, configs = _settings(options, options.prompt[0]), _configs(options.set)
     words = [options.speed] if options.speed != OFF else [word for word in KNOB.choices if word != OFF]
-    from ..tuning.result import profile_of, sentences
+    from ..tuning.result import keep, sentences
     from ..tuning.search import QUICK, THOROUGH, tune
     from .tuning import PlaygroundDrawer
 
@@ -224,10 +224,13 @@ def _tune(options: argparse.Namespace) -> None:
     drawer = PlaygroundDrawer(model, settings, options.prompt, configs)
     effort = THOROUGH if options.thorough else QUICK
     found = tune(drawer, words, effort, _show_tuning)
-    for sentence in sentences(found, drawer.upcoming):
+    not_kept = keep(found, drawer.upcoming, effort, Profiles(options.tuned))
+    for sentence in [*sentences(found, drawer.upcoming), *not_kept]:
         print(sentence)
-    for tuned in found.tuned:
-        print(f"{tuned.word}: {Profiles(options.tuned).keep(profile_of(tuned, drawer.upcoming, effort))}")
+    if len(found.tuned) > len(not_kept):
+        print(f"Kept in {options.tuned}")
+    if found.stopped:
+        raise KeyboardInterrupt
     if output and found.tuned:
         from .comparing import compare
         from .sheet import sheet

@@ -19,10 +19,8 @@ from ..core.unet_map import inspect_unet
 from ..core.upcoming_picture import UpcomingPicture
 from ..settings.presets import Presets
 from ..settings.profiles import Profiles
-from ..settings.selection import Selection, configs_of
-from ..settings.speed_target import OFF, settled, taken_apart, tuning_of
-from ..tuning.result import keep, sentences
-from ..tuning.search import EFFORTS, tune
+from ..settings.selection import Selection
+from ..settings.speed_target import settled
 from ..webui.panel import Panel
 from ..webui.upcoming_picture import PictureControls
 from . import report
@@ -33,8 +31,8 @@ from .model import SmallModel
 from .samplers import SAMPLERS
 from .sampling import Picture, Progress, draw, upcoming, warm_up
 from .settings import CFG, LABELS, STEPS, Settings, SettingsError, number
-from .stopping import Drawing, Drawings, Stopped
-from .tuning import PlaygroundDrawer
+from .stopping import Drawings, Stopped
+from .tuning import tuned_first
 
 _HERE = Path(__file__).parent
 _ROOT = _HERE.parent.parent
@@ -121,9 +119,7 @@ def build(model: SmallModel, presets: Path | None = None, first: Selection = FIR
     return page
 
 
-def drawing(
-    model: SmallModel, drawings: Drawings, profiles: Profiles | None = None
-) -> Callable[..., Iterator[tuple[Any, ...]]]:
+def drawing(model: SmallModel, drawings: Drawings, profiles: Profiles) -> Callable[..., Iterator[tuple[Any, ...]]]:
     """The page's event function: yields the original as soon as it is there, then both and what sets them apart.
 
     What it draws stands in `drawings` meanwhile, where it can be stopped: then it ends without a further word. What is tuned
@@ -166,7 +162,14 @@ def drawing(
         on, selection = Panel.selection(controls)
         if on:
             with drawings.running(request.session_hash or "") as running:
-                notes += _tuned(model, settings, selection, profiles, running, progress)
+                notes += tuned_first(
+                    model,
+                    settings,
+                    selection,
+                    profiles,
+                    look=lambda: running.reached("while tuning"),
+                    told=lambda words, share, _seconds: progress(share, desc=f"Tuning. {words}"),
+                )
                 if running.stopped:
                     return
         configs, problems = settled(selection, lambda: upcoming(model, settings), profiles) if on else ([], [])
@@ -204,24 +207,6 @@ def drawing(
             yield original.image, modified.image, _report(model, original, both, both.notes, problems), used
 
     return generate
-
-
-def _tuned(
-    model: SmallModel,
-    settings: Settings,
-    selection: Selection,
-    profiles: Profiles | None,
-    running: Drawing,
-    progress: gr.Progress,
-) -> list[str]:
-    """Tune for the page's prompt where that is asked for and not done yet. Returns what was found, in sentences."""
-    word, way = tuning_of(selection)
-    if way == OFF or profiles is None or profiles.holds(word, upcoming(model, settings), EFFORTS[way].one):
-        return []
-    own = [config for config in configs_of(taken_apart(selection)[1])[0] if not config.neutral]
-    drawer = PlaygroundDrawer(model, settings, [settings.prompt], own, lambda: running.reached("while tuning"))
-    found = tune(drawer, [word], EFFORTS[way], lambda words, share, _seconds: progress(share, desc=f"Tuning. {words}"))
-    return [*sentences(found, drawer.upcoming), *keep(found, drawer.upcoming, EFFORTS[way], profiles)]
 
 
 def _picture(model: SmallModel, controls: list[gr.components.Component], profiles: Profiles) -> PictureControls:

@@ -8,7 +8,12 @@ from dataclasses import replace
 from ..core.config import Config
 from ..core.registry import method_of
 from ..core.upcoming_picture import UpcomingPicture
+from ..settings.profiles import Profiles
+from ..settings.selection import Selection, configs_of
+from ..settings.speed_target import OFF, taken_apart, tuning_of
 from ..tuning.drawer import Drawn, Stopped
+from ..tuning.result import keep, sentences
+from ..tuning.search import EFFORTS, Told, tune
 from . import stopping
 from .model import SmallModel
 from .sampling import draw, upcoming, warm_up
@@ -51,6 +56,26 @@ class PlaygroundDrawer:
         settings = replace(self._settings, prompt=prompt, seed=seed, steps=steps)
         try:
             picture = draw(self._model, settings, [*self._configs, *configs], lambda *_: self._look())
-        except stopping.Stopped:
+        except (stopping.Stopped, KeyboardInterrupt):
             raise Stopped from None
         return Drawn(picture.latent, picture.timings.unet)
+
+
+def tuned_first(
+    model: SmallModel, settings: Settings, selection: Selection, profiles: Profiles, look: Callable[[], None], told: Told
+) -> list[str]:
+    """Tune for a picture's own prompt where its choice of methods asks for that and it is not done yet.
+
+    Args:
+        look, told: as `PlaygroundDrawer` and `tune` take them.
+
+    Returns:
+        What was found, in sentences.
+    """
+    word, way = tuning_of(selection)
+    if way == OFF or profiles.holds(word, upcoming(model, settings), EFFORTS[way].one):
+        return []
+    own = [config for config in configs_of(taken_apart(selection)[1])[0] if not config.neutral]
+    drawer = PlaygroundDrawer(model, settings, [settings.prompt], own, look)
+    found = tune(drawer, [word], EFFORTS[way], told)
+    return [*sentences(found, drawer.upcoming), *keep(found, drawer.upcoming, EFFORTS[way], profiles)]

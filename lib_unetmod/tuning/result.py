@@ -5,13 +5,12 @@ from __future__ import annotations
 from ..core.upcoming_picture import UpcomingPicture
 from ..settings.profiles import Profile, ProfileError, Profiles, TunedPass
 from ..settings.selection import selection_of
-from .search import Effort, Found, Tuned
+from .search import QUICK, Effort, Found, Tuned
 
 
 def profile_of(tuned: Tuned, upcoming: UpcomingPicture, effort: Effort) -> Profile:
     """What is kept of a speed's search, in which so much was drawn."""
-    ended = tuned.shipped is not None
-    measured = {"effort": effort.one if ended else 0.0, "time": tuned.best.time, "error": tuned.best.error}
+    measured = {"effort": effort.one if tuned.judged else 0.0, "time": tuned.best.time, "error": tuned.best.error}
     for name, trial in (("shipped", tuned.shipped), ("fewer_steps", tuned.fewer_steps)):
         if trial is not None:
             measured[name] = trial.error
@@ -25,14 +24,21 @@ def profile_of(tuned: Tuned, upcoming: UpcomingPicture, effort: Effort) -> Profi
 
 
 def keep(found: Found, upcoming: UpcomingPicture, effort: Effort, profiles: Profiles) -> list[str]:
-    """Keep all that was found. Returns a sentence for what cannot be."""
-    problems = []
+    """Keep all that was found, but not in place of what was tuned to its end what was not.
+
+    Returns:
+        A sentence for each that is not kept.
+    """
+    said = []
     for tuned in found.tuned:
+        if not tuned.judged and profiles.holds(tuned.word, upcoming, QUICK.one):
+            said.append(f"What was tuned before for Speed {tuned.word} stays.")
+            continue
         try:
             profiles.keep(profile_of(tuned, upcoming, effort))
         except ProfileError as error:
-            problems.append(str(error))
-    return problems
+            said.append(str(error))
+    return said
 
 
 def sentences(found: Found, upcoming: UpcomingPicture) -> list[str]:
@@ -40,7 +46,7 @@ def sentences(found: Found, upcoming: UpcomingPicture) -> list[str]:
     said = [_sentence(one, upcoming) for one in found.tuned]
     said += found.problems
     if found.stopped:
-        said.append("Tuning was stopped: what was best so far is kept." if found.tuned else "Tuning was stopped.")
+        said.append("Tuning was stopped.")
     return [*said, *([f"Tuning took the time of {found.pictures:.0f} images."] if found.pictures else [])]
 
 

@@ -98,6 +98,11 @@ class Tuned:
     fewer_steps: Trial | None = None
 
     @property
+    def judged(self) -> bool:
+        """Whether it was drawn to its end."""
+        return self.shipped is not None
+
+    @property
     def beaten(self) -> bool:
         """Whether fewer steps come nearer to the plain picture in the same time."""
         return self.fewer_steps is not None and self.fewer_steps.error < self.best.error
@@ -166,11 +171,12 @@ class _Search:
     @property
     def spent(self) -> float:
         """In plain pictures' time."""
-        return self._seconds / self._picture if self._plain else 0.0
+        return self._seconds / self._picture if self._picture else 0.0
 
     @property
     def _picture(self) -> float:
-        return max(fmean(one.seconds for one in self._plain.values()), 1e-9)
+        """Seconds of a plain one, as far as they are drawn."""
+        return fmean(one.seconds for one in self._plain.values()) if self._plain else 0.0
 
     def draw_plain(self) -> None:
         """The pictures as they are with no speed."""
@@ -252,7 +258,4 @@ class _Search:
         return drawn
 
     def _say(self, words: str) -> None:
-        self._told(words, min(self.spent / self.most, 1.0), max(self.most - self.spent, 0.0) * self._seconds_of_picture())
-
-    def _seconds_of_picture(self) -> float:
-        return self._picture if self._plain else 0.0
+        self._told(words, min(self.spent / self.most, 1.0), max(self.most - self.spent, 0.0) * self._picture)

@@ -20,8 +20,7 @@ from ..core.patching import what_is_on
 from ..core.registry import method_of
 from ..core.run import Run, modified
 from ..core.unet_map import UnsupportedUNet
-from ..settings.selection import configs_of
-from ..settings.speed_target import settled, taken_apart
+from ..settings.speed_target import settled
 from . import host, host_evaluations, host_picture, host_rivals, infotext, settings
 from .api import Choice
 from .times import Times, is_last_batch
@@ -98,8 +97,7 @@ def prepare(p: Any, choice: Choice) -> None:
     problems = _settle(p, plan)
     plan.note(p, [*choice.problems, *problems])
     try:
-        own = [config for config in configs_of(taken_apart(plan.selection)[1])[0] if not config.neutral]
-        plan.tuning = HostTuning.asked(plan.selection, own, lambda: host_picture.upcoming(p), host.profiles())
+        plan.tuning = HostTuning.asked(plan.selection, lambda: host_picture.upcoming(p), host.profiles())
     except ConfigError as error:
         plan.note(p, [f"{error} It is left out."])
     infotext.write(p, plan.configs, plan.notes)

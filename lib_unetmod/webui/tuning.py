@@ -19,7 +19,8 @@ from ..core.knobs import ConfigError
 from ..core.registry import method_of
 from ..core.upcoming_picture import UpcomingPicture
 from ..settings.profiles import Profiles
-from ..settings.speed_target import OFF, tuning_of
+from ..settings.selection import configs_of
+from ..settings.speed_target import OFF, taken_apart, tuning_of
 from ..tuning.drawer import Drawn, Stopped
 from ..tuning.result import keep, sentences
 from ..tuning.search import EFFORTS, Effort, tune
@@ -42,13 +43,8 @@ class HostTuning:
         self._effort = effort
 
     @classmethod
-    def asked(
-        cls, selection: Any, configs: Sequence[Config], upcoming: Callable[[], UpcomingPicture], profiles: Profiles
-    ) -> HostTuning | None:
+    def asked(cls, selection: Any, upcoming: Callable[[], UpcomingPicture], profiles: Profiles) -> HostTuning | None:
         """What a choice of methods asks for; None where it asks for nothing, or that is tuned.
-
-        Args:
-            configs: the methods of the choice beside the speed's.
 
         Raises:
             ConfigError: for a way of tuning that there is not.
@@ -56,8 +52,9 @@ class HostTuning:
         word, way = tuning_of(selection)
         if way == OFF:
             return None
-        effort = EFFORTS[way]
-        return None if profiles.holds(word, upcoming(), effort.one) else cls(word, effort, configs)
+        if profiles.holds(word, upcoming(), EFFORTS[way].one):
+            return None
+        return cls(word, EFFORTS[way], [one for one in configs_of(taken_apart(selection)[1])[0] if not one.neutral])
 
     def run(self, p: Any, sample: Sample, upcoming: UpcomingPicture, profiles: Profiles) -> tuple[list[str], Any]:
         """Search, and keep what was found.

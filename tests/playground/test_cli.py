@@ -58,7 +58,7 @@ def test_what_is_tuned_is_kept_and_drawn_with(run, tmp_path):
     assert code == 0 and re.search(r"Speed 2x: .+, 0\.\d\d of the time", out)
     assert re.search(r"the time of (2\d|1\d) images", out) and (tmp_path / "sheet.png").is_file()
     (path,) = (tmp_path / "tuned").iterdir()
-    assert f"2x: {path}" in out
+    assert f"Kept in {path.parent}" in out
     held = json.loads(path.read_text("utf-8"))
     held["methods"] = {"step_forecast": {"plan": "FPPPPPFF"}}  # one that nothing else would come to
     path.write_text(json.dumps(held), "utf-8")
@@ -66,6 +66,23 @@ def test_what_is_tuned_is_kept_and_drawn_with(run, tmp_path):
     assert code == 0 and "8 steps (3 run) of" in out
     code, out, _ = run("generate", "owl", *kind[:4], *kind[6:], "--steps", 10, "--speed", 2, "-o", tmp_path / "owl.png")
     assert code == 0 and "Note: Speed 2x goes by what was tuned for 8 steps, CFG 4, 64x64." in out
+
+
+def test_tuning_that_is_interrupted_keeps_the_best_so_far(run, tmp_path, monkeypatch):
+    drawn = []
+
+    def draw_some(*arguments, **more):
+        drawn.append(1)
+        if len(drawn) > 9:
+            raise KeyboardInterrupt
+        return draw(*arguments, **more)
+
+    monkeypatch.setattr("lib_unetmod.playground.tuning.draw", draw_some)
+    kind = ("--width", 64, "--height", 64, "--steps", 8, "--tuned", tmp_path / "tuned")
+    code, out, _ = run("tune", "owl", *kind, "--speed", 2)
+    assert code == 130 and "Tuning was stopped." in out and f"Kept in {tmp_path / 'tuned'}" in out
+    (path,) = (tmp_path / "tuned").iterdir()
+    assert json.loads(path.read_text("utf-8"))["measured"]["effort"] == 0
 
 
 def test_info_names_blocks_words_methods_and_knobs(run):

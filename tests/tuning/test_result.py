@@ -43,7 +43,7 @@ def found(best=0.2, shipped=0.3, fewer=0.4, **changes):
 def test_what_is_said(one, said):
     first, *rest = sentences(one, upcoming())
     assert first == said and rest[-1] == "Tuning took the time of 24 images."
-    assert ("Tuning was stopped: what was best so far is kept." in rest) is one.stopped
+    assert ("Tuning was stopped." in rest) is one.stopped
 
 
 def test_what_was_stopped_is_kept_and_not_taken_for_done(tmp_path):
@@ -52,6 +52,8 @@ def test_what_was_stopped_is_kept_and_not_taken_for_done(tmp_path):
     assert profiles.nearest("2x", drawn).configs == TUNED.configs and not profiles.holds("2x", drawn, QUICK.one)
     assert keep(found(), drawn, QUICK, profiles) == [] and profiles.holds("2x", drawn, QUICK.one)
     assert not profiles.holds("2x", drawn, 200) and not profiles.holds("3x", drawn, QUICK.one)
+    stopped = found(tuned=(Tuned("2x", Trial(SHIPPED, (0.2,), 0.52)),), stopped=True)
+    assert keep(stopped, drawn, QUICK, profiles) == ["What was tuned before for Speed 2x stays."]
     (path,) = profiles.folder.iterdir()
     measured = {"effort": 25, "time": 0.52, "error": 0.2, "shipped": 0.3, "fewer_steps": 0.4}
     assert read_file(path).measured == measured and read_file(path).model == "model [1]"

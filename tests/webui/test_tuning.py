@@ -116,7 +116,7 @@ def test_what_is_tuned_is_not_tuned_again(known):
         generate(p, asked)
         assert len(p.sampled) == 1 and p.sampled[0][2] == 4
     asked = {**ASKED, "tune": "thorough"}
-    assert HostTuning.asked(asked, (), lambda: host_picture.upcoming(Drawing()), host.profiles()) is not None
+    assert HostTuning.asked(asked, lambda: host_picture.upcoming(Drawing()), host.profiles()) is not None
 
 
 @pytest.mark.parametrize("after, kept", [(2, 0), (12, 1)])
