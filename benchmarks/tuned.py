@@ -30,7 +30,8 @@ from lib_unetmod import Config
 from lib_unetmod.playground.model import CHECKPOINT, SmallModel, load
 from lib_unetmod.playground.settings import Settings
 from lib_unetmod.playground.tuning import PlaygroundDrawer
-from lib_unetmod.tuning.search import EFFORTS, tune
+from lib_unetmod.tuning.search import tune
+from lib_unetmod.tuning.trials import EFFORTS
 
 RESULTS, PAGE = DOCS / "tuned.json", DOCS / "tuned.md"
 #: Tuned on these; none is among those that judge, nor among those on which plans were searched.

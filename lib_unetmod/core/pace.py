@@ -56,12 +56,7 @@ class Pace:
         self.plain = None if self.plain is None or plain is None else self.plain + plain
 
     def _mark(self) -> None:
-        if self._device.type == "cuda":
-            now = torch.cuda.Event(enable_timing=True)
-            now.record(torch.cuda.current_stream(self._device))
-        else:
-            now = time.perf_counter()
-        self._marks.append((now, self._changes()))
+        self._marks.append((mark(self._device), self._changes()))
 
 
 def _plain(spans: list[tuple[float, bool]]) -> float | None:
@@ -72,6 +67,15 @@ def _plain(spans: list[tuple[float, bool]]) -> float | None:
     # A first one may hold what torch does once: a choice of kernels, a first allocation.
     as_it_is = as_it_is[spans[0][1] and len(as_it_is) > 1 :]
     return median(as_it_is) * len(spans)
+
+
+def mark(device: torch.device) -> Mark:
+    """Now, as a moment to take differences of."""
+    if device.type != "cuda":
+        return time.perf_counter()
+    now = torch.cuda.Event(enable_timing=True)
+    now.record(torch.cuda.current_stream(device))
+    return now
 
 
 def seconds_between(begin: Mark, end: Mark) -> float:

@@ -217,7 +217,8 @@ def _tune(options: argparse.Namespace) -> None:
     settings, configs = _settings(options, options.prompt[0]), _configs(options.set)
     words = [options.speed] if options.speed != OFF else [word for word in KNOB.choices if word != OFF]
     from ..tuning.result import keep, sentences
-    from ..tuning.search import QUICK, THOROUGH, tune
+    from ..tuning.search import tune
+    from ..tuning.trials import QUICK, THOROUGH
     from .tuning import PlaygroundDrawer
 
     model = _load(options)

@@ -13,7 +13,8 @@ from ..settings.selection import Selection, configs_of
 from ..settings.speed_target import OFF, taken_apart, tuning_of
 from ..tuning.drawer import Drawn, Stopped
 from ..tuning.result import keep, sentences
-from ..tuning.search import EFFORTS, Told, tune
+from ..tuning.search import tune
+from ..tuning.trials import EFFORTS, Told
 from . import stopping
 from .model import SmallModel
 from .sampling import draw, upcoming, warm_up
@@ -59,6 +60,13 @@ class PlaygroundDrawer:
         except (stopping.Stopped, KeyboardInterrupt):
             raise Stopped from None
         return Drawn(picture.latent, picture.timings.unet)
+
+    def stopped(self) -> bool:
+        try:
+            self._look()
+        except (stopping.Stopped, KeyboardInterrupt):
+            return True
+        return False
 
 
 def tuned_first(

@@ -24,6 +24,8 @@ from .selection import Selection, config_of
 
 SUFFIX = ".json"
 MOST_BYTES = 16 * 1024
+#: What this method leaves out was chosen for each step: it says nothing of other numbers of them.
+_BY_STEP = "skip_blocks"
 #: Of evaluations, pixels or CFG scale: a profile of so many times more or fewer says nothing any more.
 _FARTHEST = {"steps": 2.0, "size": 5.0, "cfg": 4.0}
 
@@ -94,6 +96,11 @@ class Profile:
     measured: Mapping[str, float] = field(default_factory=dict)
 
     @property
+    def beaten(self) -> bool:
+        """Whether fewer steps came nearer to the image of all of them."""
+        return self.measured.get("fewer_steps", math.inf) < self.measured.get("error", 0.0)
+
+    @property
     def configs(self) -> tuple[Config, ...]:
         return tuple(config_of(name, values) for name, values in self.methods.items())
 
@@ -121,6 +128,9 @@ class Profile:
         """0 where it was made for this speed and picture; infinite where it says nothing of it."""
         passes = tuple(TunedPass.of(one) for one in upcoming.passes)
         if not _is_same(self.model, upcoming.model) or self.speed != word or len(self.passes) != len(passes):
+            return math.inf
+        by_step = [one.steps for one in self.passes], [one.steps for one in passes]
+        if _BY_STEP in self.methods and by_step[0] != by_step[1]:
             return math.inf
         return sum(mine.distance(other) for mine, other in zip(self.passes, passes, strict=True))
 

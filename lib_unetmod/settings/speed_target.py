@@ -65,7 +65,8 @@ KNOB = _SpeedKnob(
 #: What is to be tuned before the next picture, and how long that may take.
 TUNE_KNOB = Knob(
     "Tune for this model",
-    "Before the next image, searches which steps your model can skip: quick in the time of 25 images, thorough of 200.",
+    "Before the next image, searches what your model can skip: quick in the time of 25 images, thorough of 200; below "
+    "8 steps 300 and 900.",
     name=TUNE,
     choices=(OFF, "quick", "thorough"),
     default=OFF,
@@ -163,10 +164,17 @@ def fitted(word: str, chosen: Collection[str], upcoming: UpcomingPicture, profil
     if profile is None or any(method_of(config).name in chosen for config in profile.configs):
         return _as_it_comes(word, chosen, upcoming)
     forecast = next((config for config in profile.configs if isinstance(config, StepForecast)), None)
-    does = _run(forecast, upcoming) if forecast else ", ".join(config.title for config in profile.configs)
+    does = _run(forecast, upcoming) if forecast else ", ".join(config.summary() for config in profile.configs)
     exact = profile.distance(word, upcoming) == 0
     note = "" if exact else f"Speed {word} goes by what was tuned for {profile}."
+    if exact and not forecast and profile.beaten:
+        note = f"When Speed {word} was tuned, fewer steps came nearer to the image of {upcoming.last.steps}."
     return Fitted(profile.configs, f"{word}: {does}, tuned", note=note)
+
+
+def has_too_few_steps(upcoming: UpcomingPicture) -> bool:
+    """Whether so few steps make the picture that none of them is better skipped."""
+    return _evaluations(upcoming.last) < FEWEST
 
 
 def _as_it_comes(word: str, chosen: Collection[str], upcoming: UpcomingPicture) -> Fitted:
@@ -199,7 +207,9 @@ def _too_few(word: str, configs: list[Config], upcoming: UpcomingPicture) -> Fit
     words = f"{word}: too few steps" + f", {left} only" * bool(left)
     does = f"{left} is all that is done" if left else "nothing is done"
     return Fitted(
-        tuple(configs), words, f"Speed {word} cannot be reached with {steps}{in_pass}: {does}. Take {FEWEST} steps or more."
+        tuple(configs),
+        words,
+        f"Speed {word} cannot be reached with {steps}{in_pass}: {does}. Take {FEWEST} steps or more, or use Tune.",
     )
 
 

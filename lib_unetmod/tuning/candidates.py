@@ -35,6 +35,10 @@ class Candidate:
     plans: tuple[StepPlan, ...] = ()
 
 
+#: The pictures as they are with no speed.
+PLAIN = Candidate("plain", ())
+
+
 @dataclass(frozen=True)
 class Space:
     """The plans of a picture at a speed.

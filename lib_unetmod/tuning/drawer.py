@@ -49,3 +49,6 @@ class Drawer(Protocol):
         Raises:
             Stopped: where the user has stopped.
         """
+
+    def stopped(self) -> bool:
+        """Whether the user has stopped; asked while a picture is drawn."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from ..core.upcoming_picture import UpcomingPicture
 from ..settings.profiles import Profile, ProfileError, Profiles, TunedPass
 from ..settings.selection import selection_of
-from .search import QUICK, Effort, Found, Tuned
+from .found import Found, Tuned
+from .trials import QUICK, Effort
 
 
 def profile_of(tuned: Tuned, upcoming: UpcomingPicture, effort: Effort) -> Profile:

@@ -13,7 +13,7 @@ from ..core.registry import METHODS, Method
 from ..core.upcoming_picture import UpcomingPicture
 from ..settings import speed_target
 from ..settings.profiles import Profiles
-from ..tuning.search import EFFORTS
+from ..tuning.trials import EFFORTS
 from .upcoming_picture import PictureControls
 
 

@@ -23,7 +23,8 @@ from ..settings.selection import configs_of
 from ..settings.speed_target import OFF, taken_apart, tuning_of
 from ..tuning.drawer import Drawn, Stopped
 from ..tuning.result import keep, sentences
-from ..tuning.search import EFFORTS, Effort, tune
+from ..tuning.search import tune
+from ..tuning.trials import EFFORTS, Effort
 from . import host
 
 #: Samples what `p.sample` was called for with these methods.
@@ -103,6 +104,9 @@ class _HostDrawer:
         if number == 0 and not configs:
             self.own_picture = samples
         return drawn
+
+    def stopped(self) -> bool:
+        return host.interrupted()
 
     def restore(self) -> None:
         """The picture itself begins from its own noise."""

@@ -49,7 +49,9 @@ def test_a_speed_is_met_and_one_that_cannot_be_is_refused(run, tmp_path):
     code, out, _ = run("compare", "owl", *arguments, "--steps", 8)
     assert code == 0 and "modified: 8 steps (4 run) of" in out
     code, _, err = run("generate", "owl", *arguments, "--steps", 4)
-    assert code == 2 and err == "Speed 2x cannot be reached with 4 steps: nothing is done. Take 8 steps or more.\n"
+    assert (
+        code == 2 and err == "Speed 2x cannot be reached with 4 steps: nothing is done. Take 8 steps or more, or use Tune.\n"
+    )
 
 
 def test_what_is_tuned_is_kept_and_drawn_with(run, tmp_path):

@@ -47,6 +47,21 @@ def test_what_is_kept_is_read_back_and_replaced_by_the_next_for_the_same_picture
     assert profiles.nearest("2x", picture()) == other and len([*profiles.folder.iterdir()]) == 1
 
 
+def test_parts_that_were_chosen_for_each_step_are_for_as_many_steps(profiles):
+    parts = {"skip_blocks": {"blocks": ["in.4.ff@0.5-1", "mid.attn"]}}
+    profiles.keep(profile("1.3x", parts, steps=4))
+    assert profiles.nearest("1.3x", picture(steps=4)) and profiles.nearest("1.3x", picture(steps=5)) is None
+    found = fitted("1.3x", (), picture(steps=4), profiles)
+    assert found.words == "1.3x: Skip blocks in.4.ff@0.5-1, mid.attn, tuned" and not found.sentence and not found.note
+
+
+def test_where_fewer_steps_came_nearer_that_is_said(profiles):
+    kept = profile("1.3x", {"skip_blocks": {"middle": True}}, steps=4)
+    profiles.keep(replace(kept, measured={"error": 0.2, "fewer_steps": 0.1}))
+    note = fitted("1.3x", (), picture(steps=4), profiles).note
+    assert note == "When Speed 1.3x was tuned, fewer steps came nearer to the image of 4."
+
+
 @pytest.mark.parametrize(
     "drawn",
     [

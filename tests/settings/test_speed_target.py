@@ -69,7 +69,9 @@ def test_what_few_steps_cannot_reach_is_said_with_what_can(steps: int) -> None:
     found = fitted("2x", (), page(steps=steps))
     count = f"{steps} step{'s' * (steps > 1)}"
     assert found == Fitted(
-        (), "2x: too few steps", f"Speed 2x cannot be reached with {count}: nothing is done. Take 8 steps or more."
+        (),
+        "2x: too few steps",
+        f"Speed 2x cannot be reached with {count}: nothing is done. Take 8 steps or more, or use Tune.",
     )
     large = fitted("2x", (), page(steps=steps, side=1024))
     assert chosen(large) == {"token_downsampling": {}}  # factor 2 at twice the side, as its paper
@@ -140,4 +142,4 @@ def test_what_is_chosen_acts_and_words_are_short(word: str) -> None:
         assert [config.idle_reason(upcoming) for config in found.configs] == [""] * len(found.configs)
         assert found.configs or found.sentence
         assert found.words.startswith(f"{word}: ") and len(found.words) < 70
-        assert not found.sentence or re.fullmatch(r"Speed .*\. Take 8 steps or more\.", found.sentence)
+        assert not found.sentence or re.fullmatch(r"Speed .*\. Take 8 steps or more, or use Tune\.", found.sentence)

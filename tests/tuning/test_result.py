@@ -8,8 +8,9 @@ from lib_unetmod import StepForecast
 from lib_unetmod.parts.caching.plan import StepPlan
 from lib_unetmod.settings.profiles import Profiles, read_file
 from lib_unetmod.tuning.candidates import Candidate
+from lib_unetmod.tuning.found import Found, Tuned
 from lib_unetmod.tuning.result import keep, sentences
-from lib_unetmod.tuning.search import QUICK, Found, Trial, Tuned
+from lib_unetmod.tuning.trials import QUICK, Trial
 
 from .test_search import upcoming
 
@@ -17,6 +18,7 @@ PLAN = "F" * 10 + "P" * 10
 TUNED = Candidate("tuned plan", (StepForecast(plan=PLAN),), plans=(StepPlan(PLAN),))
 SHIPPED = Candidate("shipped plan", (StepForecast(plan="FP" * 10),), plans=(StepPlan("FP" * 10),))
 FEWER = Candidate("fewer steps", (), share=0.5)
+STOPPED = Tuned("2x", Trial(TUNED, (0.2,), 0.52), judged=False)
 
 
 def found(best=0.2, shipped=0.3, fewer=0.4, **changes):
@@ -37,7 +39,10 @@ def found(best=0.2, shipped=0.3, fewer=0.4, **changes):
             "Speed 2x: tuned plan, 0.52 of the time. Fewer steps are better here: set 10 sampling steps and Speed off.",
         ),
         (found(tuned=(), problems=("Nothing.",)), "Nothing."),
-        (found(tuned=(Tuned("2x", Trial(TUNED, (0.2,), 0.52)),), stopped=True), "Speed 2x: tuned plan, 0.52 of the time."),
+        (
+            found(tuned=(STOPPED,), stopped=True),
+            "Speed 2x: tuned plan, 0.52 of the time.",
+        ),
     ],
 )
 def test_what_is_said(one, said):
@@ -48,11 +53,11 @@ def test_what_is_said(one, said):
 
 def test_what_was_stopped_is_kept_and_not_taken_for_done(tmp_path):
     profiles, drawn = Profiles(tmp_path / "tuned"), upcoming()
-    assert keep(found(tuned=(Tuned("2x", Trial(TUNED, (0.2,), 0.52)),), stopped=True), drawn, QUICK, profiles) == []
+    assert keep(found(tuned=(STOPPED,), stopped=True), drawn, QUICK, profiles) == []
     assert profiles.nearest("2x", drawn).configs == TUNED.configs and not profiles.holds("2x", drawn, QUICK.one)
     assert keep(found(), drawn, QUICK, profiles) == [] and profiles.holds("2x", drawn, QUICK.one)
     assert not profiles.holds("2x", drawn, 200) and not profiles.holds("3x", drawn, QUICK.one)
-    stopped = found(tuned=(Tuned("2x", Trial(SHIPPED, (0.2,), 0.52)),), stopped=True)
+    stopped = found(tuned=(Tuned("2x", Trial(SHIPPED, (0.2,), 0.52), judged=False),), stopped=True)
     assert keep(stopped, drawn, QUICK, profiles) == ["What was tuned before for Speed 2x stays."]
     (path,) = profiles.folder.iterdir()
     measured = {"effort": 25, "time": 0.52, "error": 0.2, "shipped": 0.3, "fewer_steps": 0.4}

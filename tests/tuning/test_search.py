@@ -15,7 +15,8 @@ from lib_unetmod.parts.caching.plan import StepPlan
 from lib_unetmod.settings.speed_target import KNOB
 from lib_unetmod.tuning.candidates import Candidate
 from lib_unetmod.tuning.drawer import Drawn, Stopped
-from lib_unetmod.tuning.search import QUICK, THOROUGH, Trial, tune
+from lib_unetmod.tuning.search import tune
+from lib_unetmod.tuning.trials import QUICK, THOROUGH, Trial
 
 STEPS = 20
 #: Of a step that is left out; the cheapest are the last ten.
@@ -132,8 +133,10 @@ def test_without_the_negative_prompt_half_as_many_steps_are_left_out():
 
 
 def test_what_cannot_be_reached_is_a_sentence_and_costs_no_other_speed():
-    found = tune(Drawer(upcoming(steps=4)), ["2x"])
-    assert found.tuned == () and found.problems[0].startswith("Speed 2x cannot be reached with 4 steps")
+    found = tune(Drawer(upcoming(steps=4, passes=("first", "hires"))), ["2x"])
+    assert found.tuned == () and found.problems == (
+        "What may be left out at few steps is tuned without Hires. fix: turn it off for that.",
+    )
 
 
 def test_what_is_found_for_an_unknown_model_could_not_be_kept():

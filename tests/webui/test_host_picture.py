@@ -53,7 +53,7 @@ def test_what_a_request_cannot_reach_is_told_under_its_picture(monkeypatch: Any)
     webui_stubs.reset()
     monkeypatch.setattr(sampling, "begin_pass", once(sampling.begin_pass))
     p = drawn({"speed": 3}, steps=4)
-    sentence = "UNet Mod: Speed 3x cannot be reached with 4 steps: nothing is done. Take 8 steps or more."
+    sentence = "UNet Mod: Speed 3x cannot be reached with 4 steps: nothing is done. Take 8 steps or more, or use Tune."
     assert list(p.comments) == [sentence]
 
 

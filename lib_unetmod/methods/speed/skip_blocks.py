@@ -18,7 +18,7 @@ fit moves it by about its whole size, which is damage.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -26,12 +26,15 @@ from torch import Tensor, nn
 
 from ...core.config import Config
 from ...core.depth import Depth
-from ...core.edits import Change, instead
+from ...core.edits import instead
 from ...core.knobs import ConfigError, knob
 from ...core.patching import Edit
 from ...core.registry import method
 from ...core.run import Run
+from ...core.schedule import ProgressRange
 from ...core.unet_map import Block, UNetMap
+from ...core.upcoming_picture import Idle, UpcomingPass
+from ...parts.blocks.named_parts import Answer, branches_of, window_of
 from ...parts.blocks.skipped_span import SkippedSpan
 
 
@@ -57,7 +60,8 @@ class SkipBlocks(Config):
     blocks: tuple[str, ...] = knob(
         (),
         "Skip single parts",
-        "Names separated by spaces: in.4 (a whole block), in.4.attn, in.4.self, in.4.cross, in.4.ff, out.7.res, mid.res.1.",
+        "Names separated by spaces: in.4 (a whole block), in.4.attn, in.4.self, in.4.cross, out.7.res, or in.4.ff@0.5-1 "
+        "(from halfway on).",
         rarely=True,
     )
     fit: str = knob(
@@ -71,6 +75,17 @@ class SkipBlocks(Config):
 
     def changes_nothing(self) -> bool:
         return not (self.middle or self.levels or self.blocks)
+
+    def cache_key(self, progress: float) -> Hashable:
+        return tuple(name for name in self.blocks if window_of(name).holds(progress))
+
+    def idle_at(self, reached: tuple[float, ...] | None, one: UpcomingPass, unet: UNetMap | None) -> Idle | None:
+        if self.middle or self.levels or reached is None:
+            return None
+        if any(window_of(name).holds(progress) for name in self.blocks for progress in reached):
+            return None
+        steps = f"at {one.steps} step{'s' * (one.steps != 1)}"
+        return Idle(steps, "No sampling step falls where the parts that Skip blocks names are left out.")
 
     def details(self) -> str:
         parts = ["middle"] * self.middle
@@ -93,7 +108,7 @@ def skip_blocks(config: SkipBlocks, unet: UNetMap, run: Run) -> Iterator[Edit]:
     elif config.middle:
         yield from SkippedSpan([unet.middle_block], run, fit=_same_channels).edits()
     for name in config.blocks:
-        yield from _skip_part(name, unet)
+        yield from _skip_part(name, unet, run)
 
 
 def _skip_levels(config: SkipBlocks, unet: UNetMap, run: Run) -> SkippedSpan:
@@ -154,67 +169,17 @@ _CHANNEL_FITS: dict[str, Callable[[list[Block]], Callable[[Tensor, int], Tensor]
 }
 
 
-def _skip_part(name: str, unet: UNetMap) -> Iterator[Edit]:
+def _skip_part(name: str, unet: UNetMap, run: Run) -> Iterator[Edit]:
     """The edits that leave out one named part: every branch that is added to a shortcut is not run."""
-    block, part, number = _parse_name(name, unet)
-    candidates = {
-        "res": [(layer.module, _shortcut_of(layer.module)) for layer in block.of_kind("res")],
-        "attn": [(layer.module, _identity) for layer in block.of_kind("attn")],
-        "self": [(inner.self_attention, _nothing_added) for inner in block.transformer_blocks],
-        "cross": [(inner.cross_attention, _nothing_added) for inner in block.transformer_blocks],
-        "ff": [(inner.feed_forward, _nothing_added) for inner in block.transformer_blocks],
-    }
-    chosen = candidates["res"] + candidates["attn"] if part is None else candidates[part]
-    chosen = [(module, answer) for module, answer in chosen if module is not None]
-    if number is not None:
-        chosen = chosen[number : number + 1]
-    if not chosen:
-        raise ConfigError(f"SkipBlocks: blocks names {name}, but {_contents(block)}.")
-    for module, answer in chosen:
-        yield instead(module, answer)
-
-
-def _parse_name(name: str, unet: UNetMap) -> tuple[Block, str | None, int | None]:
-    side, *rest = name.split(".")
-    if side != "mid" and rest:
-        side, rest = f"{side}.{rest[0]}", rest[1:]
     try:
-        block = unet.block(side)
-    except KeyError:
-        last = len(unet.input_blocks) - 1
-        raise ConfigError(
-            f"SkipBlocks: blocks names {name[:40]!r}; this U-Net has in.0 to in.{last}, mid, and out.0 to out.{last}."
-        ) from None
-    part, number = [*rest, None, None][:2]
-    parts = ("res", "attn", "self", "cross", "ff")
-    if len(rest) > 2 or (part is not None and part not in parts) or (number is not None and not number.isdecimal()):
-        raise ConfigError(
-            f"SkipBlocks: blocks names {name[:40]!r}; after {side} may come {', '.join(parts)} and then a number."
-        )
-    return block, part, None if number is None else int(number)
+        window, branches = window_of(name), branches_of(name, unet)
+    except ConfigError as error:
+        raise ConfigError(f"SkipBlocks: blocks {error}") from None
+    for branch in branches:
+        yield instead(branch.module, _within(run, window, branch.answer))
 
 
-def _contents(block: Block) -> str:
-    counts = {
-        "ResBlock": len(block.of_kind("res")),
-        "transformer": len(block.of_kind("attn")),
-        "transformer layer": len(block.transformer_blocks),
-    }
-    present = [f"{count} {thing}{'s' * (count > 1)}" for thing, count in counts.items() if count]
-    return f"{block.name} has only {' and '.join(present)}" if present else f"{block.name} has nothing to leave out"
-
-
-def _shortcut_of(res_block: nn.Module) -> Callable[[Change, Tensor], Tensor]:
-    def shortcut(layer: Change, x: Tensor) -> Tensor:
-        kept = res_block.skip_connection(x)
-        return kept.clone() if kept is x else kept
-
-    return shortcut
-
-
-def _identity(layer: Change, x: Tensor) -> Tensor:
-    return x.clone()
-
-
-def _nothing_added(layer: Change, x: Tensor) -> Tensor:
-    return torch.zeros_like(x)
+def _within(run: Run, window: ProgressRange, answer: Answer) -> Answer:
+    if window.always:
+        return answer
+    return lambda layer, x: answer(layer, x) if run.within(window) else layer(x)

@@ -9,6 +9,8 @@ from torch import nn
 from unets import FAMILIES, call, embed, fresh, inputs
 
 from lib_unetmod import ConfigError, SkipBlocks, modified
+from lib_unetmod.core.target import Target
+from lib_unetmod.core.upcoming_picture import UpcomingPass, UpcomingPicture
 
 pytestmark = pytest.mark.in_turn(60)
 
@@ -18,6 +20,7 @@ CONTRACT = [
     SkipBlocks(levels=1),
     SkipBlocks(middle=True, levels=2),
     SkipBlocks(blocks=("in.4.self", "out.3.cross", "in.5.ff", "out.4.res", "in.7")),
+    SkipBlocks(blocks=("in.4.attn@0-0.4", "out.3.ff@0.2-0.8", "mid.res.1@0.3-1")),
 ]
 
 
@@ -166,6 +169,11 @@ def test_a_part_without_number_means_all_of_its_kind():
         ("in.4.res.1", "in.4 has only 1 ResBlock and 1 transformer and 1 transformer layer"),
         ("mid.in.4", "after mid may come"),
         ("../../etc/passwd", "this U-Net has in.0"),
+        ("in.4.ff@half", "after @ come two numbers from 0 to 1"),
+        ("in.4.ff@0.5", "after @ come"),
+        ("in.4.ff@0.5-0.5", "the lower first"),
+        ("in.4.ff@0.5-2", "after @ come"),
+        ("in.4.ff@nan-1", "after @ come"),
     ],
 )
 def test_names_that_do_not_exist_are_refused(blocks, sentence):
@@ -174,6 +182,32 @@ def test_names_that_do_not_exist_are_refused(blocks, sentence):
     with pytest.raises(ConfigError, match="SkipBlocks: blocks names") as refusal:
         modified(unet, [SkipBlocks(blocks=blocks)]).__enter__()
     assert sentence in str(refusal.value) and snapshot(unet) == before
+
+
+def test_a_part_is_left_out_in_its_window_alone():
+    windowed, always = SkipBlocks(blocks="in.4.ff@0.25-0.75 mid.attn@0.5-1"), SkipBlocks(blocks="in.4.ff")
+    unet = fresh("sd1")
+
+    def drawn(config, progress):
+        return skipped(unet, config, inputs("sd1") | {"timesteps": torch.full((2,), 999 * (1 - progress))})
+
+    assert torch.equal(drawn(windowed, 0.1), drawn(NEUTRAL, 0.1))
+    assert torch.equal(drawn(windowed, 0.4), drawn(always, 0.4))
+    assert torch.equal(drawn(windowed, 0.6), drawn(SkipBlocks(blocks="in.4.ff mid.attn"), 0.6))
+    assert torch.equal(drawn(windowed, 1.0), drawn(SkipBlocks(blocks="mid.attn"), 1.0))
+
+
+def test_parts_that_are_left_out_in_other_phases_are_other_phases_for_caches():
+    config = SkipBlocks(blocks="in.4.ff@0.25-0.75 mid.attn@0.5-1")
+    keys = [config.cache_key(progress) for progress in (0.1, 0.3, 0.6, 1.0)]
+    assert len(set(keys)) == 4 and keys[1] == config.cache_key(0.4)
+
+
+@pytest.mark.parametrize("steps, idle", [((0.0, 0.3), False), ((0.0, 0.1, 0.9), True), (None, False)])
+def test_where_no_step_falls_into_the_windows_that_is_said(steps, idle):
+    one = UpcomingPass("first", Target(512, 512, 512), 2, evaluations=steps)
+    reason = SkipBlocks(blocks="in.4.ff@0.25-0.75").idle_reason(UpcomingPicture(None, (one,)))
+    assert bool(reason) is idle
 
 
 def test_more_levels_than_there_are_is_refused():
