@@ -1,9 +1,10 @@
-"""The command line: the page, `generate`, `compare`, `tune` and `info`.
+"""The command line: the page, `generate`, `compare`, `tune`, `parts` and `info`.
 
     python -m lib_unetmod.playground                                  # the page, on http://127.0.0.1:7865
     python -m lib_unetmod.playground generate "red apple" -o apple.png --set skip_blocks.middle=true
     python -m lib_unetmod.playground compare "red apple" "owl" -o sheet.png --speed 2
     python -m lib_unetmod.playground tune "red apple" "owl" --speed 2 --sampler dpm++2m --schedule automatic --cfg 7
+    python -m lib_unetmod.playground parts "red apple" "owl" --steps 4 --leave-out 1.2 -o parts.png
     python -m lib_unetmod.playground info
 
 The page opens in the browser where there is one to show it; `--no-browser` leaves it closed.
@@ -18,6 +19,7 @@ import contextlib
 import errno
 import io
 import os
+import shlex
 import socket
 import sys
 from collections.abc import Iterable, Sequence
@@ -38,7 +40,7 @@ from .samplers import SAMPLERS, SCHEDULE_TYPES
 from .settings import Settings, SettingsError
 
 HOST, PORT = "127.0.0.1", 7865
-COMMANDS = ("page", "generate", "compare", "tune", "info")
+COMMANDS = ("page", "generate", "compare", "tune", "parts", "info")
 
 
 class UsageError(ValueError):
@@ -89,15 +91,22 @@ def _parser() -> argparse.ArgumentParser:
     tune.add_argument("--thorough", action="store_true", help="take the time of 200 pictures and not of 25")
     tune.set_defaults(command=_tune)
 
+    parts = commands.add_parser("parts", help="say what each part of the U-Net is worth, and which may be left out")
+    parts.add_argument("prompt", nargs="+", help="what is drawn for it; a few that differ are best")
+    parts.add_argument(
+        "--leave-out", type=_faster, metavar="TIMES", help="find what to leave out for that many times the speed"
+    )
+    parts.set_defaults(command=_parts)
+
     info = commands.add_parser("info", help="say what the U-Net has and which methods there are")
     info.set_defaults(command=_info)
 
-    for drawing in (generate, compare, tune):
-        _add_settings(drawing, written=drawing is not tune)
+    for drawing in (generate, compare, tune, parts):
+        _add_settings(drawing, written=drawing in (generate, compare))
         drawing.add_argument(
             "--tuned", type=Path, default=tuned_folder(), metavar="FOLDER", help="where tuning keeps its files"
         )
-    for command in (page, generate, compare, tune, info):
+    for command in (page, generate, compare, tune, parts, info):
         command.add_argument(
             "--checkpoint", type=Path, default=CHECKPOINT, help="another checkpoint of the playground's kind"
         )
@@ -127,6 +136,16 @@ def _whole(text: str) -> int:
         return int(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{shortened(text)} is no whole number") from None
+
+
+def _faster(text: str) -> float:
+    try:
+        times = float(text)
+    except ValueError:
+        times = 0.0
+    if not 1 < times <= 3:
+        raise argparse.ArgumentTypeError(f"{shortened(text)} is no speed; it takes a number above 1, up to 3")
+    return times
 
 
 def _speed(text: str) -> str:
@@ -240,6 +259,37 @@ def _tune(options: argparse.Namespace) -> None:
         others = [_settings(options, prompt) for prompt in options.prompt[:2]]
         _save(sheet([compare(model, one, best) for one in others], best), output)
         print(f"{output}: all steps and {found.tuned[0].word}")
+
+
+def _parts(options: argparse.Namespace) -> None:
+    output = _png(options.output) if options.output else None
+    settings, configs = _settings(options, options.prompt[0]), _configs(options.set)
+    from ..core.unet_map import inspect_unet
+    from ..tuning.drawer import Stopped
+    from ..tuning.part_search import leave_out
+    from ..tuning.part_values import value_parts
+    from ..tuning.result import sentence
+    from ..tuning.trials import QUICK
+    from .part_report import text_table, unet_picture
+    from .tuning import PlaygroundDrawer
+
+    model = _load(options)
+    drawer = PlaygroundDrawer(model, settings, options.prompt, configs)
+    names: tuple[str, ...] = ()
+    said = ""
+    try:
+        if options.leave_out is None:
+            values = value_parts(drawer, max(len(options.prompt), 2), _show_tuning)
+        else:
+            values, tuned = leave_out(drawer, options.leave_out, QUICK, _show_tuning)
+            names = tuned.best.candidate.configs[0].blocks
+            said = f"\n\n{sentence(tuned, drawer.upcoming)}\n--set skip_blocks.blocks={shlex.quote(' '.join(names))}"
+    except Stopped:
+        raise KeyboardInterrupt from None
+    print(f"{text_table(values)}{said}")
+    if output:
+        _save(unet_picture(inspect_unet(model.unet), values, names), output)
+        print(output)
 
 
 def _info(options: argparse.Namespace) -> None:

@@ -23,7 +23,7 @@ from ..settings.selection import Selection
 from ..settings.speed_target import settled
 from ..webui.panel import Panel
 from ..webui.upcoming_picture import PictureControls
-from . import report
+from . import parts_section, report
 from .command import command_line
 from .comparing import Comparison
 from .folders import presets_folder
@@ -95,6 +95,7 @@ def build(model: SmallModel, presets: Path | None = None, first: Selection = FIR
                 outputs = _results()
             with gr.Column(elem_id="playground_settings"):
                 inputs = [prompt, negative, *_settings(model, panel, seed)]
+        parts_section.render(model, drawings, _read, inputs)
         panel.wire(_picture(model, inputs[2:7] + inputs[8:], profiles))
         drawn = gr.on(
             [button.click, prompt.submit],
@@ -102,6 +103,7 @@ def build(model: SmallModel, presets: Path | None = None, first: Selection = FIR
             [*inputs, *panel.components],
             outputs,
             api_name="generate",
+            concurrency_id=parts_section.ON_THE_UNET,
             concurrency_limit=1,  # the methods stand on the one U-Net while a picture is drawn
             show_progress_on=outputs[2],  # not on the pictures, which would be hidden by it
         )
@@ -142,20 +144,8 @@ def drawing(model: SmallModel, drawings: Drawings, profiles: Profiles) -> Callab
         *controls: Any,
     ) -> Iterator[tuple[Any, ...]]:
         try:
-            for name, side in (("width", width), ("height", height)):
-                number(name, side, *_SIDES, whole=True)
-            settings, notes = Settings(
-                prompt=prompt,
-                negative_prompt=negative_prompt,
-                sampler=sampler,
-                steps=steps,
-                width=width,
-                height=height,
-                cfg=cfg,
-                seed=seed,
-                image=image,
-                strength=strength,
-            ).settled()
+            given = (prompt, negative_prompt, sampler, steps, width, height, cfg, seed, image, strength)
+            settings, notes = _read(*given).settled()
         except SettingsError as error:
             raise _refusal(str(error)) from None
 
@@ -207,6 +197,39 @@ def drawing(model: SmallModel, drawings: Drawings, profiles: Profiles) -> Callab
             yield original.image, modified.image, _report(model, original, both, both.notes, problems), used
 
     return generate
+
+
+def _read(
+    prompt: str,
+    negative_prompt: str,
+    sampler: str,
+    steps: float,
+    width: float,
+    height: float,
+    cfg: float,
+    seed: float,
+    image: Image.Image | None,
+    strength: float,
+) -> Settings:
+    """What the page's controls say.
+
+    Raises:
+        SettingsError: for what the page does not draw.
+    """
+    for name, side in (("width", width), ("height", height)):
+        number(name, side, *_SIDES, whole=True)
+    return Settings(
+        prompt=prompt,
+        negative_prompt=negative_prompt,
+        sampler=sampler,
+        steps=steps,
+        width=width,
+        height=height,
+        cfg=cfg,
+        seed=seed,
+        image=image,
+        strength=strength,
+    )
 
 
 def _picture(model: SmallModel, controls: list[gr.components.Component], profiles: Profiles) -> PictureControls:

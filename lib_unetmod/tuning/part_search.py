@@ -12,13 +12,15 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from itertools import groupby
 
+from ..core.knobs import ConfigError
 from ..core.schedule import ProgressRange
 from ..parts.blocks.named_parts import share_branches, within
-from .candidates import Candidate
+from .candidates import PLAIN, Candidate
 from .climbing import climb
+from .drawer import Drawer
 from .found import Best, Tuned
-from .part_values import Item, PartValues, with_parts
-from .trials import Trial, Trials
+from .part_values import Item, PartValues, measured, why_not, with_parts
+from .trials import Effort, Told, Trial, Trials
 
 #: By how much the time may lie above what was asked for, and how often more is left out where it does.
 _SLOWER, _AGAIN = 1.02, 3
@@ -46,7 +48,7 @@ def parts_for(
         best: gets the best so far.
     """
     wanted = 1 / times_faster(word)
-    beside = trials.trial(base, trials.choosing, word).time if base.configs else 1.0
+    beside = trials.time(base) if base.configs else 1.0
     space = PartSpace(base, values, 1 - wanted / beside)
     start = _met(trials, word, wanted, beside, space)
     best.offer(start)
@@ -57,7 +59,24 @@ def parts_for(
     if best.trial.candidate != start.candidate:
         climbed = trials.trial(best.trial.candidate, trials.checking, word)
         judged = min(judged, climbed, key=lambda one: one.error)
+    judged = judged._replace(time=trials.time(judged.candidate))
     return Tuned(word, judged, fewer_steps=trials.trial(fewer, trials.checking, word) if fewer else None)
+
+
+def leave_out(drawer: Drawer, faster: float, effort: Effort, told: Told) -> tuple[PartValues, Tuned]:
+    """What each part is worth, and which to leave out so that a picture is `faster` times as fast.
+
+    Raises:
+        Stopped: where the user has stopped.
+        ConfigError: where it cannot be measured.
+    """
+    if reason := why_not(drawer):
+        raise ConfigError(reason)
+    effort = effort.of_parts or effort
+    trials = Trials(drawer, effort, effort.one, told)
+    trials.draw_plain()
+    values = measured(trials, drawer, PLAIN, 1 - 1 / faster)
+    return values, parts_for(trials, f"{faster:g}x", PLAIN, values, drawer.upcoming.last.steps, effort.one, Best())
 
 
 def times_faster(word: str) -> float:
@@ -68,12 +87,13 @@ def times_faster(word: str) -> float:
 def _met(trials: Trials, word: str, wanted: float, beside: float, space: PartSpace) -> Trial:
     """Drawn with so much left out that the time is met, where it can be."""
     for again in range(_AGAIN):
-        trial = trials.trial(space.cheapest(), trials.choosing, word)
-        if trial.time <= _SLOWER * wanted or again == _AGAIN - 1 or space.saved >= space.most:
+        parts = space.cheapest()
+        time = trials.time(parts)
+        if time <= _SLOWER * wanted or again == _AGAIN - 1 or space.saved >= space.most:
             break
-        space.saved = min(space.saved + (trial.time - wanted) / beside, space.most)
-    space.saved = space.saving(trial.candidate.items)
-    return trial
+        space.saved = min(space.saved + (time - wanted) / beside, space.most)
+    space.saved = space.saving(parts.items)
+    return trials.trial(parts, trials.choosing, word)._replace(time=time)
 
 
 def _fewer_steps(base: Candidate, steps: int, wanted: float) -> Candidate | None:

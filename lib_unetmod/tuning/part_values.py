@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..core.knobs import ConfigError
 from ..core.pace import Mark, mark, seconds_between
 from ..core.run import modified
 from ..core.schedule import ProgressRange
@@ -28,9 +29,9 @@ from ..core.unet_call import UNetCall
 from ..core.unet_map import UNetMap
 from ..methods.speed.skip_blocks import SkipBlocks
 from ..parts.blocks.named_parts import Branch, all_names, branches_of, share_branches, within
-from .candidates import Candidate
+from .candidates import PLAIN, Candidate
 from .drawer import Drawer, Stopped
-from .trials import Trials
+from .trials import Effort, Told, Trials
 
 #: A part's name, and the number of a phase.
 Item = tuple[str, int]
@@ -133,6 +134,23 @@ def why_not(drawer: Drawer) -> str:
     if "skip_blocks" in drawer.own:
         return "Skip blocks is on, and decides which parts are left out: untick it to have them tuned."
     return ""
+
+
+def value_parts(drawer: Drawer, pictures: int, told: Told) -> PartValues:
+    """What each part is worth in so many pictures.
+
+    Raises:
+        Stopped: where the user has stopped.
+        ConfigError: where it cannot be measured.
+    """
+    if reason := why_not(drawer):
+        raise ConfigError(reason)
+    parts, evaluations = len([*all_names(drawer.upcoming.unet)]), drawer.upcoming.last.evaluations
+    phases = len(phases_of(evaluations))
+    most = pictures * (2 + phases + phases * (parts + _TIMED) / len(evaluations))
+    trials = Trials(drawer, Effort(pictures, 0, most, most), most, told)
+    trials.draw_plain()
+    return measured(trials, drawer, PLAIN)
 
 
 def measured(trials: Trials, drawer: Drawer, base: Candidate, saved: float | None = None) -> PartValues:

@@ -44,14 +44,14 @@ def keep(found: Found, upcoming: UpcomingPicture, effort: Effort, profiles: Prof
 
 def sentences(found: Found, upcoming: UpcomingPicture) -> list[str]:
     """What was found for each speed, and at which cost."""
-    said = [_sentence(one, upcoming) for one in found.tuned]
+    said = [sentence(one, upcoming) for one in found.tuned]
     said += found.problems
     if found.stopped:
         said.append("Tuning was stopped.")
     return [*said, *([f"Tuning took the time of {found.pictures:.0f} images."] if found.pictures else [])]
 
 
-def _sentence(tuned: Tuned, upcoming: UpcomingPicture) -> str:
+def sentence(tuned: Tuned, upcoming: UpcomingPicture) -> str:
     """`Speed 2x: tuned plan, 0.51 of the time. Its images differ 0.14 times as much as those of 10 steps.`"""
     best, fewer = tuned.best, tuned.fewer_steps
     said = f"Speed {tuned.word}: {best.candidate.name}, {best.time:.2f} of the time."

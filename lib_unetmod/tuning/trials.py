@@ -17,6 +17,8 @@ Told = Callable[[str, float, float], None]
 #: What was climbed to on a few pictures must be that much nearer on others than the shipped plan, and so in so many of
 #: them: a smaller gain is as likely chance, since the shipped plans were searched on more pictures.
 _NEARER, _IN_SHARE = 0.9, 0.75
+#: Drawings of each in turn, where times are compared.
+_ROUNDS = 2
 #: Squared errors below are rounding.
 _ROUNDING = 1e-12
 
@@ -115,6 +117,14 @@ class Trials:
             seconds += drawn.seconds
         plain = sum(self._plain[number].seconds for number in numbers)
         return Trial(candidate, tuple(errors), seconds / max(plain, 1e-9))
+
+    def time(self, candidate: Candidate) -> float:
+        """Its time over the plain picture's, drawn in turn and the least disturbed of each: the machine may be busy."""
+        seconds: dict[Candidate, list[float]] = {PLAIN: [], candidate: []}
+        for _ in range(_ROUNDS):
+            for one, taken in seconds.items():
+                taken.append(self.draw(self.choosing[0], one).seconds)
+        return min(seconds[candidate]) / max(min(seconds[PLAIN]), 1e-9)
 
     def change(self, number: int, drawn: Drawn) -> float:
         """The mean square of what a picture's final latent differs from the plain one's by."""

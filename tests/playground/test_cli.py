@@ -42,6 +42,23 @@ def test_compare_writes_one_sheet_for_all_prompts(run, tmp_path):
     assert sizes[0][0] == sizes[1][0] >= 2 * 256 and sizes[1][1] - sizes[0][1] > 256
 
 
+def test_parts_says_what_each_is_worth_and_what_may_be_left_out(run, tmp_path):
+    small = ("--steps", 2, "--width", 64, "--height", 64, "--cfg", 1)
+    code, out, _ = run("parts", "red apple", "owl", *small)
+    lines = out.splitlines()
+    assert code == 0 and len(lines) == 87 and lines[0].split() == ["part", "time", "0-0.25", "0.25-1", "image"]
+    path = tmp_path / "parts.png"
+    code, out, _ = run("parts", "red apple", *small, "--leave-out", 1.2, "-o", path)
+    assert (
+        code == 0 and Image.open(path).size[0] > 1000 and re.search("Speed 1.2x: parts left out, 0.[0-9]+ of the time", out)
+    )
+    (assignment,) = re.findall(r"--set (skip_blocks.blocks=.*)", out)
+    code, out, _ = run("generate", "owl", "-o", tmp_path / "owl.png", *small, "--set", assignment.replace("'", ""))
+    assert code == 0
+    code, _, err = run("parts", "owl", "--leave-out", 0.5)
+    assert code == 2 and "takes a number above 1, up to 3" in err
+
+
 def test_a_speed_is_met_and_one_that_cannot_be_is_refused(run, tmp_path):
     arguments = ("-o", tmp_path / "owl.png", "--width", 64, "--height", 64, "--speed", 2)
     code, out, _ = run("generate", "owl", *arguments, "--steps", 8)

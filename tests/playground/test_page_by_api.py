@@ -104,6 +104,23 @@ def test_the_page_tunes_once_and_goes_by_it(page):
     assert "Speed 2x goes by what was tuned for 8 steps, CFG 1, 64x64." in near[2]
 
 
+def parts(page, faster=1, **changes):
+    values = {"prompt": "owl", "negative": "", "sampler": "euler", "steps": 2, "width": 64, "height": 64, "cfg": 1,
+              "seed": 0, "image": None, "strength": 0.5, **changes}  # fmt: skip
+    return page[0].predict(*values.values(), faster, api_name="/parts")
+
+
+def test_the_page_measures_the_parts_and_finds_what_to_leave_out(page, model):
+    picture, names, table = parts(page)
+    assert Image.open(picture).width > 1000 and names == "" and table.count("<tr>") == 87 and "in.10.res" in table
+    _, names, table = parts(page, faster=1.1)
+    assert names and "Speed 1.1x: parts left out" in table and what_is_on(model.unet) == {}
+    drawn = from_page(page, on=True, selection={"skip_blocks": {"blocks": names}}, steps=2)
+    assert drawn[1] and "in.99" not in drawn[2]
+    with pytest.raises(Exception, match="Sampling steps is 2.5"):
+        parts(page, steps=2.5)
+
+
 def test_the_page_says_where_the_known_words_are_and_the_command_line_its_command(page, run, tmp_path):
     assert "Open the list under “The 3 words it knows”." in from_page(page, prompt="zeppelin")[2]
     _, out, _ = run("generate", "zeppelin", "-o", tmp_path / "x.png", "--steps", 1, "--width", 64, "--height", 64)
