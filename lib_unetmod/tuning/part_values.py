@@ -129,7 +129,9 @@ def why_not(drawer: Drawer) -> str:
     upcoming = drawer.upcoming
     if len(upcoming.passes) > 1:
         return "What may be left out at few steps is tuned without Hires. fix: turn it off for that."
-    if upcoming.last.evaluations is None or upcoming.unet is None:
+    if upcoming.unet is None:
+        return "What may be left out at few steps is tuned once a model is loaded: generate an image first."
+    if upcoming.last.evaluations is None:
         return "What may be left out at few steps cannot be tuned with a sampler that chooses its steps on the way."
     if "skip_blocks" in drawer.own:
         return "Skip blocks is on, and decides which parts are left out: untick it to have them tuned."

@@ -95,11 +95,13 @@ def prepare(p: Any, choice: Choice) -> None:
     infotext.begin(p)
     plan = Plan([], selection=choice.selection if choice.on else {})
     problems = _settle(p, plan)
-    plan.note(p, [*choice.problems, *problems])
+    plan.note(p, choice.problems)
     try:
         plan.tuning = HostTuning.asked(plan.selection, lambda: host_picture.upcoming(p), host.profiles())
     except ConfigError as error:
-        plan.note(p, [f"{error} It is left out."])
+        problems.append(f"{error} It is left out.")
+    if plan.tuning is None:  # else what is left out is known only once it is tuned
+        plan.note(p, problems)
     infotext.write(p, plan.configs, plan.notes)
     setattr(p, _PLAN, plan)
 
@@ -114,7 +116,7 @@ def _settle(p: Any, plan: Plan) -> list[str]:
 def arm(p: Any) -> None:
     """For `process_batch`: have the next `p.sample` run modified."""
     plan = getattr(p, _PLAN, None)
-    if plan is not None and plan.configs:
+    if plan is not None and (plan.configs or plan.tuning):
         _drop_stale_shadow(p)
         plan.times.batch_begins()
         p.sample = _Shadow(p, plan)

@@ -9,7 +9,7 @@ import torch
 from unets import call, fresh, inputs
 from webui_stubs import P, denoiser_params, generate, loaded, sampler_of, shared, sigmas
 
-from lib_unetmod import what_is_on
+from lib_unetmod import inspect_unet, what_is_on
 from lib_unetmod.settings.profiles import read_file
 from lib_unetmod.webui import host, host_picture, sampling
 from lib_unetmod.webui.tuning import HostTuning
@@ -117,6 +117,35 @@ def test_what_is_tuned_is_not_tuned_again(known):
         assert len(p.sampled) == 1 and p.sampled[0][2] == 4
     asked = {**ASKED, "tune": "thorough"}
     assert HostTuning.asked(asked, lambda: host_picture.upcoming(Drawing()), host.profiles()) is not None
+
+
+def drawing_few_steps(monkeypatch, **changes):
+    p = Drawing(**changes)
+    p.steps, unet = 2, inspect_unet(p.unets[0])
+    told = SimpleNamespace(unet=unet, trained=128, guides_at_one=True, exact_steps=False, model="mine [0123456789]")
+    monkeypatch.setattr(host, "loaded", lambda: told)
+    return p
+
+
+def test_at_few_steps_parts_of_the_unet_are_left_out(tmp_path, monkeypatch):
+    asked = {"speed": "1.3x", "tune": "quick"}
+    p = drawing_few_steps(monkeypatch)
+    results = generate(p, asked)
+    (path,) = files(tmp_path)
+    methods, told = read_file(path).methods, " ".join(p.comments)
+    assert [*methods] == ["skip_blocks"] and "Speed 1.3x: parts left out, " in told and "cannot be reached" not in told
+    assert p.extra_generation_params["UNet Mod skip blocks"].startswith("blocks=") and not what_is_on(p.unets[0])
+    again = drawing_few_steps(monkeypatch)
+    assert torch.equal(results, generate(again, methods)) and not torch.equal(results, generate(Drawing(), {}))
+    later = drawing_few_steps(monkeypatch)
+    assert torch.equal(results, generate(later, asked)) and len(later.sampled) == 1
+
+
+def test_interrupt_while_parts_are_measured_gives_the_picture_as_it_is_without(tmp_path, monkeypatch):
+    asked, p = {"speed": "1.3x", "tune": "quick"}, drawing_few_steps(monkeypatch, ends_after=9)
+    plain = drawing_few_steps(monkeypatch)
+    assert torch.equal(generate(p, asked), generate(plain, {})) and "Tuning was stopped." in " ".join(p.comments)
+    assert not files(tmp_path) and not what_is_on(p.unets[0])
 
 
 @pytest.mark.parametrize("after, kept", [(2, 0), (12, 1)])
