@@ -252,13 +252,14 @@ def _tune(options: argparse.Namespace) -> None:
     if found.stopped:
         raise KeyboardInterrupt
     if output and found.tuned:
-        from .comparing import compare
-        from .sheet import sheet
+        from ..tuning.shown import figure
+        from .sampling import draw
 
-        best = [*configs, *found.tuned[0].best.candidate.configs]
-        others = [_settings(options, prompt) for prompt in options.prompt[:2]]
-        _save(sheet([compare(model, one, best) for one in others], best), output)
-        print(f"{output}: all steps and {found.tuned[0].word}")
+        best = [*configs, *found.tuned[-1].best.candidate.configs]
+        shown = [_settings(options, prompt) for prompt in options.prompt[:2]]
+        pairs = [(draw(model, one, configs).image, draw(model, one, best).image) for one in shown]
+        _save(figure(found, pairs), output)
+        print(f"{output}: all steps and {found.tuned[-1].word}")
 
 
 def _parts(options: argparse.Namespace) -> None:

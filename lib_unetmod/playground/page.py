@@ -157,7 +157,7 @@ def drawing(model: SmallModel, drawings: Drawings, profiles: Profiles) -> Callab
                     settings,
                     selection,
                     profiles,
-                    look=lambda: running.reached("while tuning"),
+                    look=lambda: running.reached("while tuning; the best so far is kept"),
                     told=lambda words, share, _seconds: progress(share, desc=f"Tuning. {words}"),
                 )
                 if running.stopped:

@@ -45,9 +45,8 @@ def render(model: SmallModel, drawings: Drawings, read: Read, inputs: Sequence[g
             info = "How many times faster without what is left out; 1 measures only"
             faster = gr.Slider(*_FASTER, 1.0, step=0.05, label="Leave out parts", info=info, scale=3)
             button = gr.Button("Measure", scale=1, min_width=120, elem_id="measure")
-        common = {"interactive": False}
-        picture = gr.Image(label="The U-Net", type="pil", format="png", elem_id="unet_picture", **common)
-        names = gr.Textbox(label="Left out, for Skip single parts", show_copy_button=True, lines=2, **common)
+        picture = gr.Image(show_label=False, type="pil", format="png", interactive=False, elem_id="unet_picture")
+        names = gr.Textbox(label="Left out, for Skip single parts", interactive=False, show_copy_button=True, lines=2)
         table = gr.HTML("", padding=False, elem_id="parts_table")
     button.click(
         _measuring(model, drawings, read),

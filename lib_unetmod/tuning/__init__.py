@@ -10,4 +10,5 @@ part_values  what each part of the U-Net is worth: what changes without it, and 
 part_search  which parts to leave out, for a speed that steps are too few for
 search       which of these a speed takes
 result       what was found: as a profile to be kept, and in a user's words
+shown        the same as a picture
 """

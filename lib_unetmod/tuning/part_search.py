@@ -118,7 +118,11 @@ class PartSpace:
 
     def cheapest(self) -> Parts:
         """What saves enough at the least cost, as one by one is added."""
-        return self._parts(self._filled(self._cheapest_first, self.saved))
+        return self.filled(self._cheapest_first)
+
+    def filled(self, order: Iterable[Item]) -> Parts:
+        """What is left out as one by one is added in this order, until it saves enough."""
+        return self._parts(self._filled(order, self.saved))
 
     def neighbour(self, of: Parts, chance: random.Random) -> Parts | None:
         """Without one that was left out, and with others that save as much."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from ..core.upcoming_picture import UpcomingPicture
 from ..settings.profiles import Profile, ProfileError, Profiles, TunedPass
 from ..settings.selection import selection_of
@@ -61,7 +63,10 @@ def sentence(tuned: Tuned, upcoming: UpcomingPicture) -> str:
     steps = max(round(fewer.candidate.share * last.steps), 1)
     if tuned.beaten:
         return f"{said} Fewer steps are better here: set {steps} sampling steps and Speed off."
-    said += f" Its images differ {best.error / fewer.error:.2f} times as much as those of {steps} steps"
+    beside = best.error / fewer.error
+    if not math.isfinite(beside):
+        return f"{said} Some of the images came out as no number (NaN), so that nothing can be compared."
+    said += f" Its images differ {beside:.2f} times as much as those of {steps} steps"
     if tuned.shipped and tuned.shipped.candidate != best.candidate:
         said += f", as shipped {tuned.shipped.error / fewer.error:.2f} times"
     return said + "."

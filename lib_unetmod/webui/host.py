@@ -19,6 +19,7 @@ from urllib.parse import quote
 import gradio as gr
 import torch
 from modules import devices, processing, shared
+from PIL import Image
 from torch import Tensor, nn
 
 from ..core.call import HostCall
@@ -241,6 +242,13 @@ def decoded(p: Any, samples: Any) -> Any:
     # The WebUI decodes after its sampling's autocast has ended.
     with devices.without_autocast():
         return processing.decode_latent_batch(p.sd_model, samples, target_device=devices.cpu, check_for_nans=True)
+
+
+def picture_of(p: Any, samples: Any) -> Image.Image:
+    """The first of the pictures whose samples `p.sample` returned."""
+    (pixels, *_) = decoded(p, samples)
+    values = ((pixels.detach().float().cpu() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    return Image.fromarray(values.permute(1, 2, 0).contiguous().numpy())
 
 
 def replacement() -> str | None:

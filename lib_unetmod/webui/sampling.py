@@ -24,7 +24,7 @@ from ..settings.speed_target import settled
 from . import host, host_evaluations, host_picture, host_rivals, infotext, settings
 from .api import Choice
 from .times import Times, is_last_batch
-from .tuning import HostTuning
+from .tuning import HostTuning, TunedPicture
 
 _PLAN = "unetmod_plan"
 
@@ -38,6 +38,7 @@ class Plan:
         times: what was run and what it took, for those who made the picture alone.
         selection: what the configs are of.
         tuning: what is to be tuned first; None once it was.
+        tuned: what that has found.
         quiet: of a picture that nobody sees: nothing is told.
     """
 
@@ -46,6 +47,7 @@ class Plan:
     times: Times = field(default_factory=Times)
     selection: Any = None
     tuning: HostTuning | None = None
+    tuned: TunedPicture | None = None
     quiet: bool = False
 
     def note(self, p: Any, sentences: Iterable[str]) -> None:
@@ -145,7 +147,23 @@ def finish(p: Any, processed: Any) -> None:
     """For `postprocess`: what was told about the generation goes into the answer to a request."""
     plan = getattr(p, _PLAN, None)
     if plan is not None:
+        _show_tuned(p, plan, processed)
         infotext.tell_request(processed, [*plan.notes, *plan.times.sentences(settings.shows_times())])
+
+
+def _show_tuned(p: Any, plan: Plan, processed: Any) -> None:
+    """Where it was tuned first, one picture more shows what that has found."""
+    tuned, plan.tuned = plan.tuned, None
+    first = getattr(processed, "index_of_first_image", 0)
+    pictures = getattr(processed, "images", None) or []
+    if tuned is not None and len(pictures) > first:
+        try:
+            shown = tuned.shown(p, pictures[first])
+        except Exception as error:  # of what is shown beside: the picture itself must not be lost
+            host.say(f"What tuning found cannot be shown: {error}")
+            return
+        if shown is not None:
+            pictures.append(shown)
 
 
 def on_cfg_denoiser(params: Any) -> None:
@@ -209,13 +227,14 @@ def _tuned(p: Any, plan: Plan, sample: Callable[[], Any]) -> Any:
     def sample_with(configs: Sequence[Config]) -> Any:
         return _sample_modified(p, Plan([*configs], quiet=True), sample)
 
-    said, stopped_at = tuning.run(p, sample_with, host_picture.upcoming(p), host.profiles())
+    plan.tuned = tuning.run(p, sample_with, host_picture.upcoming(p), host.profiles())
     problems = _settle(p, plan)
-    plan.note(p, [*said, *problems])
+    plan.note(p, [*plan.tuned.said, *problems])
     plan.times.batch_begins()
-    if stopped_at is not None:
-        infotext.write(p, tuning.own, plan.notes)
-    return stopped_at
+    if not plan.tuned.found.stopped or plan.tuned.plain is None:
+        return None
+    infotext.write(p, tuning.own, plan.notes)
+    return plan.tuned.plain
 
 
 def _sample_modified(p: Any, plan: Plan, sample: Callable[[], Any]) -> Any:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from ..core.config import Config
@@ -22,13 +24,34 @@ from ..settings.profiles import Profiles
 from ..settings.selection import configs_of
 from ..settings.speed_target import OFF, taken_apart, tuning_of
 from ..tuning.drawer import Drawn, Stopped
+from ..tuning.found import Found
 from ..tuning.result import keep, sentences
 from ..tuning.search import tune
+from ..tuning.shown import figure
 from ..tuning.trials import EFFORTS, Effort
 from . import host
 
 #: Samples what `p.sample` was called for with these methods.
 Sample = Callable[[Sequence[Config]], Any]
+
+
+@dataclass(frozen=True)
+class TunedPicture:
+    """What tuning has to say of a picture.
+
+    Attributes:
+        said: sentences for the user.
+        plain: the picture's samples with no speed, where they were drawn, else None.
+    """
+
+    found: Found
+    said: list[str]
+    plain: Any
+
+    def shown(self, p: Any, picture: Image.Image) -> Image.Image | None:
+        """What was found beside `picture`, which was drawn with it; None where nothing was."""
+        plain = None if self.plain is None or self.found.stopped else host.picture_of(p, self.plain)
+        return figure(self.found, [(plain, picture)]) if plain and self.found.tuned else None
 
 
 class HostTuning:
@@ -57,24 +80,19 @@ class HostTuning:
             return None
         return cls(word, EFFORTS[way], [one for one in configs_of(taken_apart(selection)[1])[0] if not one.neutral])
 
-    def run(self, p: Any, sample: Sample, upcoming: UpcomingPicture, profiles: Profiles) -> tuple[list[str], Any]:
-        """Search, and keep what was found.
-
-        Returns:
-            Sentences for the user; and the samples of the picture itself as they are with no speed, where the user has
-            stopped and they are there, else None.
-        """
+    def run(self, p: Any, sample: Sample, upcoming: UpcomingPicture, profiles: Profiles) -> TunedPicture:
+        """Search, and keep what was found."""
         try:
             drawer = _HostDrawer(p, sample, self.own, upcoming)
         except ConfigError as error:
-            return [str(error)], None
+            return TunedPicture(Found(()), [str(error)], None)
         try:
             with host.working() as show:
                 found = tune(drawer, [self._word], self._effort, show)
         finally:
             drawer.restore()
         said = [*sentences(found, upcoming), *keep(found, upcoming, self._effort, profiles)]
-        return said, drawer.own_picture if found.stopped else None
+        return TunedPicture(found, said, drawer.own_picture)
 
 
 class _HostDrawer:

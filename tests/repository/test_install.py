@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 #: What every WebUI of the supported ones brings; psutil is done without where it is missing.
-BROUGHT = {"gradio", "modules", "numpy", "psutil", "torch"}
+BROUGHT = {"PIL", "gradio", "modules", "numpy", "psutil", "torch"}
 #: What only tests and the page without a WebUI import.
 NOT_NEEDED = ("einops", "safetensors", "tomesd", "psutil")
 #: Executes the WebUI's script where these packages cannot be imported.

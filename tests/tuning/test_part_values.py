@@ -27,14 +27,16 @@ class Drawer:
 
     own = ()
 
-    def __init__(self, unet, passes=("first",), evaluations=EVALUATIONS, stops_after=None):
-        self.unet, self.stops_after, self.asked = unet, stops_after, 0
+    def __init__(self, unet, passes=("first",), evaluations=EVALUATIONS, stops_after=None, family="sd1"):
+        self.unet, self.family, self.stops_after, self.asked = unet, family, stops_after, 0
         each = [UpcomingPass(name, Target(512, 128, 128), 3, evaluations=evaluations) for name in passes]
         self.upcoming = UpcomingPicture(inspect_unet(unet), tuple(each), "model [1]")
 
     def calls(self, number):
         for progress in EVALUATIONS:
-            yield inputs("sd1", height=16, width=16, seed=number) | {"timesteps": torch.full((2,), 999 * (1 - progress))}
+            yield inputs(self.family, height=16, width=16, seed=number) | {
+                "timesteps": torch.full((2,), 999 * (1 - progress))
+            }
 
     def draw(self, number, configs, share=1.0):
         began = time.perf_counter()
@@ -127,6 +129,18 @@ def test_every_part_is_valued_and_a_slow_one_takes_the_time():
     assert 0.5 < values.times["in.4.ff"] < values.times["in.4.attn"] < whole < 1
     assert len(values.times) == 86 and all(len(changes) == 3 for changes in values.changes.values())
     assert values.saving("in.4.ff", 1) == pytest.approx(values.times["in.4.ff"] / 3)
+
+
+def test_layers_of_one_transformer_are_valued_together():
+    unet = fresh("sdxl")
+    drawer = Drawer(unet, family="sdxl")
+    values, edited = valued(drawer), fresh("sdxl")
+    for inner in edited.input_blocks[7][1].transformer_blocks:
+        for parameter in inner.ff.net[2].parameters():
+            parameter.zero_()
+    step = next(drawer.calls(0))
+    expected = (call(edited, step) - call(unet, step)).square().mean().item()
+    assert values.changes["in.7.ff"][0] == pytest.approx(expected, rel=1e-3) and "in.7.ff.0" not in values.times
 
 
 def test_what_is_too_dear_is_looked_at_in_the_first_picture_alone():

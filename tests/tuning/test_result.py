@@ -38,6 +38,11 @@ def found(best=0.2, shipped=0.3, fewer=0.4, **changes):
             found(fewer=0.1),
             "Speed 2x: tuned plan, 0.52 of the time. Fewer steps are better here: set 10 sampling steps and Speed off.",
         ),
+        (
+            found(best=float("inf"), fewer=float("inf")),
+            "Speed 2x: tuned plan, 0.52 of the time. Some of the images came out as no number (NaN), so that nothing can be "
+            "compared.",
+        ),
         (found(tuned=(), problems=("Nothing.",)), "Nothing."),
         (
             found(tuned=(STOPPED,), stopped=True),

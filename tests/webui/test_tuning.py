@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from unets import call, fresh, inputs
 from webui_stubs import P, denoiser_params, generate, loaded, sampler_of, shared, sigmas
 
@@ -117,6 +119,34 @@ def test_what_is_tuned_is_not_tuned_again(known):
         assert len(p.sampled) == 1 and p.sampled[0][2] == 4
     asked = {**ASKED, "tune": "thorough"}
     assert HostTuning.asked(asked, lambda: host_picture.upcoming(Drawing()), host.profiles()) is not None
+
+
+def test_one_picture_more_shows_what_was_found(known):
+    p, picture = Drawing(), Image.new("RGB", (128, 128), "#00ff00")
+    p.sd_model = SimpleNamespace(decode_first_stage=lambda latents: torch.full((len(latents), 3, 128, 128), 2.0))
+    generate(p, ASKED)
+    grid = Image.new("RGB", (9, 9))
+    processed = SimpleNamespace(images=[grid, picture], index_of_first_image=1, extra_generation_params={})
+    sampling.finish(p, processed)
+    _grid, first, shown = processed.images
+    assert first is picture and shown.width > 2 * 384
+    shares = [np.mean((np.asarray(shown) == color).all(-1)) for color in ((0, 255, 0), (255, 255, 255))]
+    assert shares[0] == pytest.approx(384 * 384 / (shown.width * shown.height), rel=0.02)
+    sampling.finish(p, processed)
+    assert len(processed.images) == 3
+    again = SimpleNamespace(images=[picture], index_of_first_image=0, extra_generation_params={})
+    generate(p, ASKED)
+    sampling.finish(p, again)
+    assert again.images == [picture]
+
+
+def test_where_that_cannot_be_shown_the_picture_is_there(known):
+    p, picture = Drawing(), Image.new("RGB", (128, 128))
+    p.sd_model = SimpleNamespace()
+    generate(p, ASKED)
+    processed = SimpleNamespace(images=[picture], index_of_first_image=0, extra_generation_params={})
+    sampling.finish(p, processed)
+    assert processed.images == [picture]
 
 
 def drawing_few_steps(monkeypatch, **changes):
