@@ -43,11 +43,13 @@ from benchmarks.speed_cells import (
     settings,
 )
 from benchmarks.speed_report import write
-from benchmarks.timing import device
+from benchmarks.timing import device, in_turn
 from lib_unetmod import Config
 from lib_unetmod.playground.model import SmallModel, load
 
 SEED = 5
+#: Rounds in which times are taken again.
+TIMED = 2
 
 
 def measure(study: Study, cells: Sequence[str], words: Sequence[str]) -> None:
@@ -64,20 +66,22 @@ def measure(study: Study, cells: Sequence[str], words: Sequence[str]) -> None:
 
 
 def take_times(study: Study, cells: Sequence[str], words: Sequence[str]) -> None:
-    """The times of what was measured, anew, where others were taken on a busy machine: of as many pictures, in turn."""
+    """The times of what was measured, anew, where others were taken on a busy machine: of one batch, in turn, the least."""
     model = load() if study.checkpoint is None else opened(study.checkpoint)
     for name in cells:
         cell, known = CELLS[name], study.known().get(name, {}).get("settings", {})
         ways = {way: one for way, one in _chosen(_ways(cell), words).items() if way in known}
-        seconds, full = dict.fromkeys(ways, 0.0), 0.0
-        for at in range(0, len(JUDGED) if ways else 0, study.batch):
-            prompts = tuple(JUDGED[at : at + study.batch])
-            full += _latents(model, prompts, cell, cell.steps, ())[1]
-            for way, (steps, configs) in ways.items():
-                seconds[way] += _latents(model, prompts, cell, steps, configs)[1]
+        prompts = tuple(JUDGED[: study.batch])
+
+        def seconds_of(way: tuple[int, Sequence[Config]], prompts: Sequence[str] = prompts, cell: Cell = cell) -> float:
+            return _latents(model, prompts, cell, *way)[1]
+
+        full = name_of_plain(cell.steps)
+        seconds = in_turn({full: (cell.steps, ()), **ways}, TIMED, timed=seconds_of) if ways else {}
+        least = {way: min(own for own, _ in taken) for way, taken in seconds.items()}
         results = study.known()  # another process may have written its own cell meanwhile
-        for way, spent in seconds.items():
-            results[name]["settings"][way]["time"] = round(spent / full, 4)
+        for way in ways:
+            results[name]["settings"][way]["time"] = round(least[way] / least[full], 4)
         _keep(study, results)
         print(name, flush=True)
 
