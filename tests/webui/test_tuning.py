@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from unets import call, fresh, inputs
-from webui_stubs import P, denoiser_params, generate, loaded, sampler_of, shared, sigmas
+from webui_stubs import P, denoiser_params, generate, loaded, processing, sampler_of, shared, sigmas
 
 from lib_unetmod import inspect_unet, what_is_on
 from lib_unetmod.settings.profiles import read_file
@@ -138,6 +138,12 @@ def test_one_picture_more_shows_what_was_found(known):
     generate(p, ASKED)
     sampling.finish(p, again)
     assert again.images == [picture]
+
+
+def test_what_hires_fix_has_decoded_is_shown_as_it_is():
+    decoded = processing.DecodedSamples([torch.full((3, 8, 16), 1.0), torch.zeros(3, 8, 16)])
+    picture = host.picture_of(SimpleNamespace(), decoded)
+    assert picture.size == (16, 8) and picture.getcolors() == [(128, (255, 255, 255))]
 
 
 def test_where_that_cannot_be_shown_the_picture_is_there(known):
