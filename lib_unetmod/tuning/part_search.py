@@ -70,7 +70,7 @@ def leave_out(drawer: Drawer, faster: float, effort: Effort, told: Told) -> tupl
         Stopped: where the user has stopped.
         ConfigError: where it cannot be measured.
     """
-    if reason := why_not(drawer):
+    if reason := why_not(drawer.upcoming, drawer.own):
         raise ConfigError(reason)
     effort = effort.of_parts or effort
     trials = Trials(drawer, effort, effort.one, told)

@@ -10,7 +10,7 @@ changes add up as those of independent errors do.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
@@ -27,6 +27,7 @@ from ..core.run import modified
 from ..core.schedule import ProgressRange
 from ..core.unet_call import UNetCall
 from ..core.unet_map import UNetMap
+from ..core.upcoming_picture import UpcomingPicture
 from ..methods.speed.skip_blocks import SkipBlocks
 from ..parts.blocks.named_parts import Branch, all_names, branches_of, share_branches, within
 from .candidates import PLAIN, Candidate
@@ -124,16 +125,15 @@ class PartValues:
         return math.sqrt(self.changes[name][phase] / max(self.sizes[phase], 1e-12))
 
 
-def why_not(drawer: Drawer) -> str:
-    """Why the parts of such a picture cannot be valued, as a sentence; empty where they can."""
-    upcoming = drawer.upcoming
+def why_not(upcoming: UpcomingPicture, own: Collection[str]) -> str:
+    """Why the parts of a picture, beside methods that are on, cannot be valued, as a sentence; empty where they can."""
     if len(upcoming.passes) > 1:
         return "What may be left out at few steps is tuned without Hires. fix: turn it off for that."
     if upcoming.unet is None:
         return "What may be left out at few steps is tuned once a model is loaded: generate an image first."
     if upcoming.last.evaluations is None:
         return "What may be left out at few steps cannot be tuned with a sampler that chooses its steps on the way."
-    if "skip_blocks" in drawer.own:
+    if "skip_blocks" in own:
         return "Skip blocks is on, and decides which parts are left out: untick it to have them tuned."
     return ""
 
@@ -145,7 +145,7 @@ def value_parts(drawer: Drawer, pictures: int, told: Told) -> PartValues:
         Stopped: where the user has stopped.
         ConfigError: where it cannot be measured.
     """
-    if reason := why_not(drawer):
+    if reason := why_not(drawer.upcoming, drawer.own):
         raise ConfigError(reason)
     parts, evaluations = len([*all_names(drawer.upcoming.unet)]), drawer.upcoming.last.evaluations
     phases = len(phases_of(evaluations))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from ..settings.speed_target import fitted, has_too_few_steps
+from ..core.upcoming_picture import UpcomingPicture
+from ..settings.speed_target import Fitted, fitted, has_too_few_steps
 from .candidates import Candidate, Space
 from .drawer import Drawer, Stopped
 from .found import Best, Found, Tuned
@@ -47,6 +48,16 @@ def tune(drawer: Drawer, words: Sequence[str], effort: Effort = QUICK, told: Tol
     return Found(tuple(tuned), tuple(problems), trials.spent, stopped)
 
 
+def leaves_out_parts(as_it_comes: Fitted, upcoming: UpcomingPicture, own: Collection[str]) -> bool:
+    """Whether a speed that cannot be reached as it comes can be by leaving out parts of the U-Net.
+
+    Args:
+        own: names of the methods that are on anyway.
+    """
+    unreached = bool(as_it_comes.sentence) and has_too_few_steps(upcoming) and "step_forecast" not in own
+    return unreached and not why_not(upcoming, own)
+
+
 def _to_be_searched(drawer: Drawer, words: Sequence[str]) -> tuple[dict[str, Space], dict[str, Candidate], list[str]]:
     """By speed, the plans that there are; by speed, what is on where parts are left out; a sentence for each other one."""
     spaces: dict[str, Space] = {}
@@ -56,10 +67,10 @@ def _to_be_searched(drawer: Drawer, words: Sequence[str]) -> tuple[dict[str, Spa
         as_it_comes = fitted(word, drawer.own, drawer.upcoming)
         if space := Space.of(as_it_comes.configs, drawer.upcoming):
             spaces[word] = space
-        elif as_it_comes.sentence and has_too_few_steps(drawer.upcoming) and not why_not(drawer):
+        elif leaves_out_parts(as_it_comes, drawer.upcoming, drawer.own):
             bases[word] = Candidate("plain", as_it_comes.configs)
         else:
-            reason = has_too_few_steps(drawer.upcoming) and why_not(drawer)
+            reason = has_too_few_steps(drawer.upcoming) and why_not(drawer.upcoming, drawer.own)
             nothing = f"Speed {word} leaves out no step here, so there is nothing to tune."
             problems.append(reason or as_it_comes.sentence or nothing)
     return spaces, bases, problems

@@ -140,7 +140,6 @@ class Trials:
         """Whether there is time for another trial like this one."""
         return self.spent + len(self.choosing) * like.time <= budget
 
-    def say(self, words: str, running: float = 0.0) -> None:
-        """Tell what is done now; `running` seconds of it are not counted yet."""
-        spent = self.spent + (running / self._picture if self._picture else 0.0)
-        self._told(words, min(spent / self.most, 1.0), max(self.most - spent, 0.0) * self._picture)
+    def say(self, words: str) -> None:
+        """Tell what is done now."""
+        self._told(words, min(self.spent / self.most, 1.0), max(self.most - self.spent, 0.0) * self._picture)

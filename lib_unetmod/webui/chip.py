@@ -13,6 +13,7 @@ from ..core.registry import METHODS, Method
 from ..core.upcoming_picture import UpcomingPicture
 from ..settings import speed_target
 from ..settings.profiles import Profiles
+from ..tuning.search import leaves_out_parts
 from ..tuning.trials import EFFORTS
 from .upcoming_picture import PictureControls
 
@@ -78,8 +79,11 @@ def speed_chip(
         return f"<span>{speed_target.KNOB.label} {escape(word)}</span>"
     on = {name for name, values in own.items() if _is_on(METHODS[name], values)}
     found = speed_target.fitted(word, on, picture, profiles)
+    asked = way in tuple(EFFORTS) and profiles is not None
+    if asked and leaves_out_parts(found, picture, on):
+        return f"<span>{escape(word)}: parts of the U-Net left out, tuned first</span>"
     idle = f" class='unetmod-idle' title='{escape(found.sentence)}'" if found.sentence else ""
-    tunes = way in tuple(EFFORTS) and profiles is not None and not found.sentence
+    tunes = asked and not found.sentence
     tuned = ", tuned first" if tunes and not profiles.holds(word, picture, EFFORTS[way].one) else ""
     return f"<span{idle}>{escape(found.words)}{tuned}</span>"
 

@@ -170,6 +170,5 @@ def test_the_unet_is_as_it_was_also_where_the_user_stops(after):
 )
 def test_pictures_whose_parts_cannot_be_valued(changes, reason):
     drawer = Drawer(fresh("sd1"), **changes)
-    assert (reason in why_not(drawer)) if reason else why_not(drawer) == ""
-    drawer.own = ("skip_blocks",)
-    assert why_not(drawer)
+    assert (reason in why_not(drawer.upcoming, ())) if reason else why_not(drawer.upcoming, ()) == ""
+    assert why_not(drawer.upcoming, ("skip_blocks",))

@@ -91,6 +91,16 @@ def test_the_speeds_chip_goes_by_what_step_forecast_is_set_to() -> None:
         assert speed_chip("2x", {"step_forecast": [ticked, *values]}, usual) == "<span>2x: 10 of 20 steps run</span>"
 
 
+def test_the_speeds_chip_says_where_parts_of_the_unet_will_be_left_out(tmp_path: Path) -> None:
+    few, profiles = picture_of("txt2img", {"steps": 4}, sd1()), Profiles(tmp_path)
+    words = "<span>1.3x: parts of the U-Net left out, tuned first</span>"
+    assert speed_chip("1.3x", {}, few, "quick", profiles) == words
+    hires = picture_of("txt2img", {"steps": 4, "hires": True}, sd1())
+    forecast = [True, *(StepForecast().values()[knob.name] for knob in knobs(StepForecast))]
+    for picture, own, way in ((few, {}, "off"), (hires, {}, "quick"), (few, {"step_forecast": forecast}, "quick")):
+        assert "parts of the U-Net" not in speed_chip("1.3x", own, picture, way, profiles)
+
+
 def test_size_of_hires_fix() -> None:
     assert hires_size(512, 768, 2.0, 0, 0) == (1024, 1536)
     assert hires_size(512, 768, 2.0, 1024, 0) == (1024, 1536)
