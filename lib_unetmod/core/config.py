@@ -106,6 +106,11 @@ class Config:
         """
         return self
 
+    @property
+    def has_phases(self) -> bool:
+        """Whether `cache_key` hangs on the progress, reading which waits for the device."""
+        return type(self).cache_key is not Config.cache_key
+
     def cache_key(self, progress: float) -> Hashable:
         """What the method does at this progress, for one that does different things within its window.
 

@@ -471,8 +471,8 @@ class Run:
         return conditional is None or not all(conditional)
 
     def _phase(self, config: Config) -> Hashable:
-        of_its_own = type(config).cache_key is not Config.cache_key
-        return self.resolved(config).cache_key(self.clock.progress) if of_its_own else None
+        config = self.resolved(config)
+        return config.cache_key(self.clock.progress) if config.has_phases else None
 
     def _is_for_now(self, applied: Applied) -> bool:
         """Whether a method is to act in this traversal: by its passes, its window and the picture's size."""

@@ -267,8 +267,8 @@ def _parts(options: argparse.Namespace) -> None:
     settings, configs = _settings(options, options.prompt[0]), _configs(options.set)
     from ..core.unet_map import inspect_unet
     from ..tuning.drawer import Stopped
+    from ..tuning.part_measuring import value_parts
     from ..tuning.part_search import leave_out
-    from ..tuning.part_values import value_parts
     from ..tuning.result import sentence
     from ..tuning.trials import QUICK
     from .part_report import text_table, unet_picture

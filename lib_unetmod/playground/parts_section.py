@@ -12,8 +12,8 @@ from PIL import Image
 from ..core.knobs import ConfigError
 from ..core.unet_map import inspect_unet
 from ..tuning.drawer import Stopped
+from ..tuning.part_measuring import value_parts
 from ..tuning.part_search import leave_out
-from ..tuning.part_values import value_parts
 from ..tuning.result import sentence
 from ..tuning.trials import QUICK
 from .model import SmallModel

@@ -19,7 +19,8 @@ from .candidates import PLAIN, Candidate
 from .climbing import climb
 from .drawer import Drawer
 from .found import Best, Tuned
-from .part_values import Item, PartValues, measured, why_not, with_parts
+from .part_measuring import measured, with_parts
+from .part_values import Item, PartValues, why_not
 from .trials import Effort, Told, Trial, Trials
 
 #: By how much the time may lie above what was asked for, and how often more is left out where it does.

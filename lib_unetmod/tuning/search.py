@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from ..core.knobs import ConfigError
 from ..core.upcoming_picture import UpcomingPicture
 from ..settings.speed_target import Fitted, fitted, has_too_few_steps
 from .candidates import Candidate, Space
 from .drawer import Drawer, Stopped
 from .found import Best, Found, Tuned
+from .part_measuring import measured
 from .part_search import parts_for, times_faster
-from .part_values import PartValues, measured, why_not
+from .part_values import PartValues, why_not
 from .plan_search import plan_for
 from .trials import QUICK, Effort, Told, Trials
 
@@ -41,6 +43,8 @@ def tune(drawer: Drawer, words: Sequence[str], effort: Effort = QUICK, told: Tol
                 values[base] = measured(trials, drawer, base, 1 - 1 / max(map(times_faster, bases)))
             budget = trials.spent + (most - trials.spent) / (len(bases) - number)
             tuned.append(parts_for(trials, word, base, values[base], drawer.upcoming.last.steps, budget, best))
+    except ConfigError as error:
+        problems.append(str(error))
     except Stopped:
         stopped = True
         if best.trial and word not in [one.word for one in tuned]:

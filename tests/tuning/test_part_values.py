@@ -10,13 +10,15 @@ import torch
 from contract import snapshot
 from unets import call, fresh, inputs
 
-from lib_unetmod import inspect_unet, modified
+from lib_unetmod import ConfigError, inspect_unet, modified
 from lib_unetmod.core.schedule import ProgressRange
 from lib_unetmod.core.target import Target
 from lib_unetmod.core.upcoming_picture import UpcomingPass, UpcomingPicture
 from lib_unetmod.tuning.candidates import PLAIN
 from lib_unetmod.tuning.drawer import Drawn, Stopped
-from lib_unetmod.tuning.part_values import measured, phases_of, why_not
+from lib_unetmod.tuning.part_measuring import measured
+from lib_unetmod.tuning.part_values import phases_of, why_not
+from lib_unetmod.tuning.search import tune
 from lib_unetmod.tuning.trials import QUICK, Trials
 
 EVALUATIONS = (0.0, 0.4, 0.8)
@@ -147,6 +149,14 @@ def test_what_is_too_dear_is_looked_at_in_the_first_picture_alone():
     values = valued(Drawer(fresh("sd1")), saved=0.05, choosing=(0, 1))
     assert 0 < len(values.items) < 86 * 3 / 2
     assert set(values.cheapest_first) <= values.items
+
+
+def test_steps_at_other_noise_levels_are_refused_and_not_taken_for_parts_without_worth():
+    drawer = Drawer(fresh("sd1"), evaluations=(0.0, 0.4, 0.9))
+    with pytest.raises(ConfigError, match="other noise levels"):
+        valued(drawer)
+    found = tune(drawer, ["1.3x"])
+    assert found.tuned == () and "other noise levels" in found.problems[0]
 
 
 @pytest.mark.parametrize("after", [0, 100])

@@ -76,6 +76,10 @@ class SkipBlocks(Config):
     def changes_nothing(self) -> bool:
         return not (self.middle or self.levels or self.blocks)
 
+    @property
+    def has_phases(self) -> bool:
+        return not all(window_of(name).always for name in self.blocks)
+
     def cache_key(self, progress: float) -> Hashable:
         return tuple(name for name in self.blocks if window_of(name).holds(progress))
 
