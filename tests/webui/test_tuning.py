@@ -49,7 +49,8 @@ class Drawing(P):
         def sample_euler(model, x, sigmas):
             for step in range(self.steps):
                 sampling.on_cfg_denoiser(denoiser_params(scale=self.cfg_scale))
-                given = {"x": x, "timesteps": torch.full((1,), 999.0 * (1 - step / self.steps))}
+                timestep = 999.0 * (1 - step / max(self.steps - 1, 1))  # the schedule type Uniform
+                given = {"x": x, "timesteps": torch.full((1,), timestep)}
                 x = x - call(unet, {**inputs("sd1", batch=1), **given}) / self.steps
             return x
 
