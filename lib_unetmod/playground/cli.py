@@ -15,9 +15,7 @@ Exit codes: 0 done, 2 wrong input, with one sentence on stderr.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import errno
-import io
 import os
 import shlex
 import socket
@@ -26,25 +24,18 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from PIL import Image, UnidentifiedImageError
-from safetensors import SafetensorError
-
 from ..core.config import Config
 from ..core.knobs import ConfigError, shortened
 from ..settings.profiles import Profiles
-from ..settings.selection import Selection, config_of
 from ..settings.speed_target import KNOB, OFF, with_speed
 from .folders import tuned_folder
-from .model import CHECKPOINT, SmallModel, load
+from .model import CHECKPOINT, SmallModel
+from .options import UsageError, configs_of, loaded, png, save, settings_of
 from .samplers import SAMPLERS, SCHEDULE_TYPES
 from .settings import Settings, SettingsError
 
 HOST, PORT = "127.0.0.1", 7865
 COMMANDS = ("page", "generate", "compare", "tune", "parts", "info")
-
-
-class UsageError(ValueError):
-    """Input that cannot be used; the message is one sentence."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -164,7 +155,7 @@ def _port(text: str) -> int:
 
 def _page(options: argparse.Namespace) -> None:
     _check_address(options.host, options.port)  # before the model is loaded, which takes seconds
-    model = _load(options)
+    model = loaded(options)
     from . import serving
 
     try:
@@ -200,30 +191,30 @@ def _busy(port: int) -> str:
 
 
 def _generate(options: argparse.Namespace) -> None:
-    settings, configs, output = _settings(options, options.prompt), _configs(options.set), _png(options.output)
+    settings, configs, output = settings_of(options, options.prompt), configs_of(options.set), png(options.output)
     from .report import settings_line, times_line
     from .sampling import draw
 
-    model = _load(options)
+    model = loaded(options)
     picture = draw(model, settings, _with_speed(options, configs, model, settings), _show_progress)
-    _save(picture.image, output)
+    save(picture.image, output)
     print(f"{output}: {settings_line(picture.settings)}\n{times_line(picture)}")
     _print_notes(picture.notes)
 
 
 def _compare(options: argparse.Namespace) -> None:
-    all_settings = [_settings(options, prompt) for prompt in options.prompt]
-    configs, output = _configs(options.set), _png(options.output)
+    all_settings = [settings_of(options, prompt) for prompt in options.prompt]
+    configs, output = configs_of(options.set), png(options.output)
     if not configs and options.speed == OFF:
         raise UsageError("There is nothing to compare: give --speed 2, or a method with --set skip_blocks.middle=true.")
     from .comparing import compare
     from .report import difference_line, settings_line, times_line
     from .sheet import sheet
 
-    model = _load(options)
+    model = loaded(options)
     configs = _with_speed(options, configs, model, all_settings[0])
     comparisons = [compare(model, settings, configs, _show_progress) for settings in all_settings]
-    _save(sheet(comparisons, configs), output)
+    save(sheet(comparisons, configs), output)
     print(f"{output}: {len(comparisons)} of {settings_line(comparisons[0].plain.settings)}")
     for comparison in comparisons:
         print(f"\n{comparison.plain.settings.prompt or '(no prompt)'}: {difference_line(comparison)}")
@@ -232,15 +223,15 @@ def _compare(options: argparse.Namespace) -> None:
 
 
 def _tune(options: argparse.Namespace) -> None:
-    output = _png(options.output) if options.output else None
-    settings, configs = _settings(options, options.prompt[0]), _configs(options.set)
+    output = png(options.output) if options.output else None
+    settings, configs = settings_of(options, options.prompt[0]), configs_of(options.set)
     words = [options.speed] if options.speed != OFF else [word for word in KNOB.choices if word != OFF]
     from ..tuning.result import keep, sentences
     from ..tuning.search import tune
     from ..tuning.trials import QUICK, THOROUGH
     from .tuning import PlaygroundDrawer
 
-    model = _load(options)
+    model = loaded(options)
     drawer = PlaygroundDrawer(model, settings, options.prompt, configs)
     effort = THOROUGH if options.thorough else QUICK
     found = tune(drawer, words, effort, _show_tuning)
@@ -256,25 +247,25 @@ def _tune(options: argparse.Namespace) -> None:
         from .sampling import draw
 
         best = [*configs, *found.tuned[-1].best.candidate.configs]
-        shown = [_settings(options, prompt) for prompt in options.prompt[:2]]
+        shown = [settings_of(options, prompt) for prompt in options.prompt[:2]]
         pairs = [(draw(model, one, configs).image, draw(model, one, best).image) for one in shown]
-        _save(figure(found, pairs), output)
+        save(figure(found, pairs), output)
         print(f"{output}: all steps and {found.tuned[-1].word}")
 
 
 def _parts(options: argparse.Namespace) -> None:
-    output = _png(options.output) if options.output else None
-    settings, configs = _settings(options, options.prompt[0]), _configs(options.set)
+    output = png(options.output) if options.output else None
+    settings, configs = settings_of(options, options.prompt[0]), configs_of(options.set)
     from ..core.unet_map import inspect_unet
     from ..tuning.drawer import Stopped
     from ..tuning.part_measuring import value_parts
-    from ..tuning.part_search import leave_out
+    from ..tuning.part_search import leave_out, names_left_out
     from ..tuning.result import sentence
     from ..tuning.trials import QUICK
     from .part_report import text_table, unet_picture
     from .tuning import PlaygroundDrawer
 
-    model = _load(options)
+    model = loaded(options)
     drawer = PlaygroundDrawer(model, settings, options.prompt, configs)
     names: tuple[str, ...] = ()
     said = ""
@@ -283,51 +274,20 @@ def _parts(options: argparse.Namespace) -> None:
             values = value_parts(drawer, max(len(options.prompt), 2), _show_tuning)
         else:
             values, tuned = leave_out(drawer, options.leave_out, QUICK, _show_tuning)
-            names = tuned.best.candidate.configs[0].blocks
+            names = names_left_out(tuned)
             said = f"\n\n{sentence(tuned, drawer.upcoming)}\n--set skip_blocks.blocks={shlex.quote(' '.join(names))}"
     except Stopped:
         raise KeyboardInterrupt from None
     print(f"{text_table(values)}{said}")
     if output:
-        _save(unet_picture(inspect_unet(model.unet), values, names), output)
+        save(unet_picture(inspect_unet(model.unet), values, names), output)
         print(output)
 
 
 def _info(options: argparse.Namespace) -> None:
     from .info import about_methods, about_model
 
-    print(f"{about_model(_load(options))}\n\n{about_methods()}")
-
-
-def _settings(options: argparse.Namespace, prompt: str) -> Settings:
-    return Settings(
-        prompt=prompt,
-        negative_prompt=options.negative,
-        seed=options.seed,
-        steps=options.steps,
-        sampler=options.sampler,
-        schedule=options.schedule,
-        cfg=options.cfg,
-        width=options.width,
-        height=options.height,
-        image=_open(options.image),
-        strength=options.strength,
-    )
-
-
-def _configs(assignments: Sequence[str]) -> list[Config]:
-    """The configs of `METHOD.KNOB=VALUE` and of `METHOD`, which sets a method on with its defaults."""
-    selection: Selection = {}
-    for assignment in assignments:
-        target, equals, value = assignment.partition("=")
-        method, dot, knob = target.partition(".")
-        if bool(equals) != bool(dot) or not method or (dot and not knob):
-            raise UsageError(f"--set {assignment} cannot be read; it takes METHOD.KNOB=VALUE or METHOD.")
-        values = selection.setdefault(method, {})
-        if dot:
-            values[knob] = value
-    # A page goes on without what it cannot read; a command that was told to use it must not.
-    return [config_of(name, values) for name, values in selection.items()]
+    print(f"{about_model(loaded(options))}\n\n{about_methods()}")
 
 
 def _with_speed(
@@ -348,45 +308,6 @@ def _with_speed(
         raise UsageError(found.sentence)
     _print_notes(filter(None, [*profiles.problems(), found.note]))
     return configs
-
-
-def _open(path: Path | None) -> Image.Image | None:
-    if path is None:
-        return None
-    try:
-        with Image.open(path) as picture:
-            picture.load()
-            return picture
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
-        raise UsageError(f"--image {path} cannot be read as a picture.") from None
-
-
-def _png(path: Path) -> Path:
-    if path.suffix.lower() != ".png":
-        raise UsageError(f"The output is {path}; its name must end in .png.")
-    if not path.parent.is_dir():
-        raise UsageError(f"The output is {path}, but there is no folder {path.parent}.")
-    return path
-
-
-def _save(picture: Image.Image, path: Path) -> None:
-    try:
-        picture.save(path)
-    except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror or error}.") from None
-
-
-def _load(options: argparse.Namespace) -> SmallModel:
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing is downloaded here, and nobody is asked for updates
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):  # ldm prints that xformers is missing
-            return load(options.checkpoint, options.device)
-    except SafetensorError as error:
-        raise UsageError(f"{options.checkpoint} cannot be read as a checkpoint: {error}.") from None
-    except (OSError, ValueError) as error:
-        raise UsageError(str(error)) from None
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"The model cannot be loaded on {options.device}: {str(error).splitlines()[0]}") from None
 
 
 def _show_progress(done: int, total: int) -> None:

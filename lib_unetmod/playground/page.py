@@ -57,6 +57,8 @@ EXAMPLES = (
     ("red apple left of an owl, blue background", 1),
     ("house next to a tree, light blue background", 1),
 )
+#: Of `Settings`, in the order of the page's controls.
+_FIELDS = ("prompt", "negative_prompt", "sampler", "steps", "width", "height", "cfg", "seed", "image", "strength")
 #: What is on at first, so that the first click shows what a method does.
 FIRST: Selection = {"deep_cache": {}}
 
@@ -199,37 +201,16 @@ def drawing(model: SmallModel, drawings: Drawings, profiles: Profiles) -> Callab
     return generate
 
 
-def _read(
-    prompt: str,
-    negative_prompt: str,
-    sampler: str,
-    steps: float,
-    width: float,
-    height: float,
-    cfg: float,
-    seed: float,
-    image: Image.Image | None,
-    strength: float,
-) -> Settings:
-    """What the page's controls say.
+def _read(*values: Any) -> Settings:
+    """What the page's controls say, in the order of `_FIELDS`.
 
     Raises:
         SettingsError: for what the page does not draw.
     """
-    for name, side in (("width", width), ("height", height)):
-        number(name, side, *_SIDES, whole=True)
-    return Settings(
-        prompt=prompt,
-        negative_prompt=negative_prompt,
-        sampler=sampler,
-        steps=steps,
-        width=width,
-        height=height,
-        cfg=cfg,
-        seed=seed,
-        image=image,
-        strength=strength,
-    )
+    given = dict(zip(_FIELDS, values, strict=True))
+    for name in ("width", "height"):
+        number(name, given[name], *_SIDES, whole=True)
+    return Settings(**given)
 
 
 def _picture(model: SmallModel, controls: list[gr.components.Component], profiles: Profiles) -> PictureControls:

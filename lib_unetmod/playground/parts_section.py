@@ -13,7 +13,7 @@ from ..core.knobs import ConfigError
 from ..core.unet_map import inspect_unet
 from ..tuning.drawer import Stopped
 from ..tuning.part_measuring import value_parts
-from ..tuning.part_search import leave_out
+from ..tuning.part_search import leave_out, names_left_out
 from ..tuning.result import sentence
 from ..tuning.trials import QUICK
 from .model import SmallModel
@@ -78,7 +78,7 @@ def _measuring(model: SmallModel, drawings: Drawings, read: Read) -> Callable[..
 
                 if faster > 1:
                     worth, tuned = leave_out(drawer, faster, QUICK, told)
-                    names = tuned.best.candidate.configs[-1].blocks
+                    names = names_left_out(tuned)
                     said = f"<p class='unetmod-read'>{escape(sentence(tuned, drawer.upcoming))}</p>"
                 else:
                     worth, names, said = value_parts(drawer, _PICTURES, told), (), ""

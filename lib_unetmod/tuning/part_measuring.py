@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..core.clock import Clock
 from ..core.knobs import ConfigError
 from ..core.pace import Mark, mark, seconds_between
 from ..core.run import modified
@@ -114,6 +115,7 @@ class _Look:
         self._branches = {name: branches_of(name, unet) for name in all_names(unet)}
         self._changes: dict[str, list[list[float]]] = {name: [[] for _ in self.phases] for name in self._branches}
         self._sizes: list[list[float]] = [[] for _ in self.phases]
+        self._clock = Clock()
         self._seconds = _Seconds(self._branches, unet.unet)
         self._seen = [0] * len(self.phases)
         self._wanted = {(name, at) for name in self._branches for at in range(len(self.phases))}
@@ -172,7 +174,7 @@ class _Look:
         """The phase that a call stands for, if any."""
         if call.timesteps is None:
             return None
-        progress = min(max(1 - float(call.timesteps.flatten()[0]) / 999, 0.0), 1.0)
+        progress = self._clock.progress_at(float(call.timesteps.flatten()[0]))
         nearest = min(self._evaluations, key=lambda one: abs(one - progress))
         if abs(nearest - progress) > _APART:
             return None

@@ -14,6 +14,7 @@ from itertools import groupby
 
 from ..core.knobs import ConfigError
 from ..core.schedule import ProgressRange
+from ..methods.speed.skip_blocks import SkipBlocks
 from ..parts.blocks.named_parts import share_branches, within
 from .candidates import PLAIN, Candidate
 from .climbing import climb
@@ -78,6 +79,11 @@ def leave_out(drawer: Drawer, faster: float, effort: Effort, told: Told) -> tupl
     trials.draw_plain()
     values = measured(trials, drawer, PLAIN, 1 - 1 / faster)
     return values, parts_for(trials, f"{faster:g}x", PLAIN, values, drawer.upcoming.last.steps, effort.one, Best())
+
+
+def names_left_out(tuned: Tuned) -> tuple[str, ...]:
+    """The parts that what was found leaves out."""
+    return next((config.blocks for config in tuned.best.candidate.configs if isinstance(config, SkipBlocks)), ())
 
 
 def times_faster(word: str) -> float:

@@ -184,7 +184,7 @@ def test_weights_that_are_no_numbers_are_refused(value, model, tmp_path, capsys)
 
 
 def test_a_wrong_host_or_port_is_one_sentence_that_names_the_option(monkeypatch, capsys):
-    monkeypatch.setattr(cli, "_load", lambda options: pytest.fail("the model was loaded first"))
+    monkeypatch.setattr(cli, "loaded", lambda options: pytest.fail("the model was loaded first"))
     with socket.socket() as busy:
         busy.bind(("127.0.0.1", 0))
         busy.listen()
